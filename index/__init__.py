@@ -1,0 +1,1 @@
+"""What is kept and found: SQLite rows, FAISS vectors and hybrid search over them."""

@@ -1,0 +1,260 @@
+"""The library of collections: the only writer of rows, words and vectors."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from index import documents as rows
+from index.errors import DocumentNotFound
+from index.fts import erase_words
+from index.replay import change_embedder, check_embedder, replay, trim_log
+from index.schema import storage_errors
+from index.store import (
+    CollectionRow,
+    Store,
+    advance_generation,
+    count_collection,
+    find_collection,
+    insert_collection,
+    read_collection,
+    read_collections,
+)
+from index.types import CollectionInfo, Document, DocumentDraft, Passage
+from index.vectors import VectorIndex
+from models.protocols import Embedder, EmbedderIdentity, Vectors
+
+
+class Library:
+    """All collections of one data directory, for one embedder.
+
+    Every change is one SQLite transaction; FAISS follows from it. Several processes may hold a
+    library on the same directory: each sees what the others committed at its next search.
+    """
+
+    def __init__(self, data_dir: Path, embedder: Embedder, *, busy_timeout_s: float = 30.0) -> None:
+        """Open or create the library. Raises as `Store` does; loads no model."""
+        self.data_dir = data_dir
+        self.store = Store(data_dir, busy_timeout_s)
+        self._embedder = embedder
+        self._vectors: dict[int, VectorIndex] = {}
+        self._vectors_lock = threading.RLock()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; idempotent. Vectors not settled are replayed at the next open."""
+        self.store.close()
+
+    # Collections
+
+    def collections(self) -> list[CollectionInfo]:
+        """Every collection, by name."""
+        with self.store.reading() as connection:
+            return [count_collection(connection, row) for row in read_collections(connection)]
+
+    def collection(self, name: str) -> CollectionInfo:
+        """Name and size of one collection. Raises `CollectionNotFound`."""
+        with self.store.reading() as connection:
+            return count_collection(connection, read_collection(connection, name))
+
+    def create_collection(self, name: str) -> CollectionInfo:
+        """The collection of that name, new or as it was.
+
+        Raises `NameInvalid`, and `EmbedderMismatch` where it exists with another embedder.
+        """
+        identity = self._embedder.identity
+        with self.store.writing() as connection:
+            row = find_collection(connection, name)
+            if row is None:
+                row = insert_collection(connection, name, identity)
+            check_embedder(row, identity)
+            return count_collection(connection, row)
+
+    def delete_collection(self, name: str) -> CollectionInfo:
+        """Delete a collection with all its documents. Raises `CollectionNotFound`."""
+        with self.store.writing() as connection:
+            row = read_collection(connection, name)
+            info = count_collection(connection, row)
+            generation = advance_generation(connection, row)
+            for document in rows.read_documents(connection, name, "", info.num_documents):
+                rows.remove_document(connection, row, document.id, generation)
+            connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
+            erase_words(connection)
+        with self._vectors_lock, storage_errors(self.store.path):
+            self._vectors.pop(row.id, None)
+            self._vectors_path(row).unlink(missing_ok=True)
+        self.store.empty_journal()
+        return info
+
+    # Documents
+
+    def put(self, collection: str, draft: DocumentDraft, vectors: Vectors) -> Document:
+        """Commit a document, in the place of the one that has its path in the collection.
+
+        `vectors` is float32 of shape `(len(draft.passages), dimension)`. Raises
+        `CollectionNotFound`, `EmbedderMismatch` or a storage error; then nothing was changed.
+        """
+        identity = self._embedder.identity
+        if vectors.shape != (len(draft.passages), identity.dimension):
+            raise ValueError(f"{len(draft.passages)} passages need as many vectors")
+        with self.store.writing() as connection:
+            row = read_collection(connection, collection)
+            check_embedder(row, identity)
+            generation = advance_generation(connection, row)
+            former = rows.find_document(connection, draft.path, collection)
+            if former is not None:
+                rows.remove_document(connection, row, former.id, generation)
+            document_id = rows.insert_document(connection, row, draft, vectors, generation)
+            return rows.read_document(connection, document_id)
+
+    def delete(self, collection: str | None, keys: Sequence[str]) -> list[Document]:
+        """Delete documents by id, or by path where a collection is named, and return them.
+
+        All or none: raises `DocumentNotFound` or `CollectionNotFound` before anything is deleted.
+        When this returns, no row, word, vector or file holds anything of them.
+        """
+        with self.store.writing() as connection:
+            if collection is not None:
+                read_collection(connection, collection)
+            found = (rows.read_document(connection, key, collection) for key in keys)
+            deleted = {document.id: document for document in found}
+            names = sorted({document.collection for document in deleted.values()})
+            for name in names:
+                row = read_collection(connection, name)
+                generation = advance_generation(connection, row)
+                for document in deleted.values():
+                    if document.collection == name:
+                        rows.remove_document(connection, row, document.id, generation)
+        for name in names:
+            self.settle(name)
+        return list(deleted.values())
+
+    def find(self, collection: str, path: str) -> Document | None:
+        """The document at that path of the collection, if there is one."""
+        with self.store.reading() as connection:
+            document = rows.find_document(connection, path, collection)
+        return document if document is not None and document.path == path else None
+
+    def document(self, key: str, collection: str | None = None) -> Document:
+        """The document of that id, or of that path in `collection`. Raises `DocumentNotFound`."""
+        with self.store.reading() as connection:
+            return rows.read_document(connection, key, collection)
+
+    def documents(
+        self, collection: str | None = None, *, after: str = "", max_documents: int = 1_000_000
+    ) -> list[Document]:
+        """Documents by collection and path; in one collection those behind the path `after`.
+
+        Raises `CollectionNotFound`.
+        """
+        with self.store.reading() as connection:
+            if collection is not None:
+                read_collection(connection, collection)
+            return rows.read_documents(connection, collection, after, max_documents)
+
+    def text(self, document_id: str) -> str:
+        """A document's whole text, into which all offsets point. Raises `DocumentNotFound`."""
+        with self.store.reading() as connection:
+            return rows.read_text(connection, document_id)
+
+    def passages(self, document_id: str) -> list[Passage]:
+        """A document's passages in order. Raises `DocumentNotFound`."""
+        with self.store.reading() as connection:
+            rows.read_document(connection, document_id)
+            return list(rows.iterate_passages(connection, document_id))
+
+    # Re-embedding
+
+    def replace_passages(
+        self,
+        collection: str,
+        drafts: Iterator[tuple[str, DocumentDraft, Vectors]],
+        identity: EmbedderIdentity,
+    ) -> int:
+        """Give the documents of a collection new passages and vectors, all in one transaction.
+
+        `drafts` yields document id, draft and vectors of the embedder `identity`; the number of
+        passages written is returned. Documents not yielded raise `DocumentNotFound` at the end,
+        as does one deleted meanwhile: then the collection is as it was.
+        """
+        num_passages = 0
+        with self.store.writing() as connection:
+            row = read_collection(connection, collection)
+            generation = advance_generation(connection, row)
+            missing = {d.id for d in rows.read_documents(connection, collection, "", 1 << 60)}
+            for document_id, draft, vectors in drafts:
+                if document_id not in missing:
+                    raise DocumentNotFound(f"{draft.path} was deleted while it was embedded.")
+                missing.remove(document_id)
+                rows.remove_passages(connection, row, document_id, generation)
+                rows.insert_passages(
+                    connection, row, document_id, draft, vectors=vectors, generation=generation
+                )
+                connection.execute(
+                    "UPDATE documents SET num_passages = ? WHERE id = ?",
+                    (len(draft.passages), document_id),
+                )
+                num_passages += len(draft.passages)
+            if missing:
+                raise DocumentNotFound(
+                    f"{len(missing)} documents were added to {collection!r} while it was embedded;"
+                    " run the same command again."
+                )
+            change_embedder(connection, row, identity, generation)
+        self.settle(collection)
+        return num_passages
+
+    # Vectors
+
+    def vectors(self, name: str) -> VectorIndex:
+        """The collection's vectors, level with the database.
+
+        Cheap where nothing has changed: one row is read. Raises `CollectionNotFound` or a storage
+        error.
+        """
+        with self._vectors_lock, self.store.reading() as connection:
+            row = read_collection(connection, name)
+            index = self._vectors.get(row.id)
+            if index is None:
+                index = self._load_vectors(row)
+            if (index.stamp.key, index.stamp.generation) != (row.vectors_key, row.generation):
+                index = replay(connection, name, index)
+            self._vectors[row.id] = index
+            return index
+
+    def settle(self, name: str) -> None:
+        """Finish a run of changes to a collection: call it once behind the last `put`.
+
+        Writes the vectors beside the database, takes deleted words out of the word index and the
+        journal, and shortens the log of deletions. Raises `CollectionNotFound` or a storage
+        error; nothing is lost then, the next open replays.
+        """
+        index = self.vectors(name)
+        # In one transaction with the note of which file it is: one that outlived its database,
+        # say because that was put back from a copy, is never taken for this one.
+        with self.store.writing() as connection:
+            row = read_collection(connection, name)
+            file_key = secrets.token_hex(8)
+            index.save(self._vectors_path(row), file_key)
+            connection.execute(
+                "UPDATE collections SET file_key = ? WHERE id = ?", (file_key, row.id)
+            )
+            trim_log(connection, row, index.stamp.generation)
+            erase_words(connection)
+        self.store.empty_journal()
+
+    def _load_vectors(self, row: CollectionRow) -> VectorIndex:
+        path = self._vectors_path(row)
+        with storage_errors(self.store.path):
+            index = VectorIndex.load(path, row.file_key, row.vectors_key, row.embedder.dimension)
+        return index or VectorIndex(row.vectors_key, row.embedder.dimension)
+
+    def _vectors_path(self, row: CollectionRow) -> Path:
+        return self.data_dir / "vectors" / f"{row.name}.faiss"

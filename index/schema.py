@@ -1,0 +1,194 @@
+"""The tables of `mynah.db`, how a connection to it is set up, and what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from index.errors import (
+    StorageBusy,
+    StorageDamaged,
+    StorageFull,
+    StorageTooNew,
+    StorageUnwritable,
+    StoreError,
+)
+
+SCHEMA_VERSION = 1
+DATABASE_NAME = "mynah.db"
+
+# `generation` counts a collection's committed changes; `vectors_key` names the lineage of its
+# vectors (a new one with each embedder), `file_key` the one file that holds them, `log_start` the
+# generation before which deletions are no longer logged. The FTS table reads its text through the
+# view, so it is stored once; its `scope` column lets one MATCH keep to one collection. It stems:
+# that found more than whole words, or both side by side.
+_TABLES = """
+CREATE TABLE collections(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE,
+  embedder_model TEXT NOT NULL,
+  embedder_dimension INTEGER NOT NULL,
+  embedder_window INTEGER NOT NULL,
+  vectors_key TEXT NOT NULL,
+  file_key TEXT NOT NULL DEFAULT '',
+  generation INTEGER NOT NULL DEFAULT 0,
+  log_start INTEGER NOT NULL DEFAULT 0,
+  created_s INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE documents(
+  id TEXT PRIMARY KEY,
+  collection_id INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
+  path TEXT NOT NULL,
+  media_type TEXT NOT NULL,
+  content_hash TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  num_passages INTEGER NOT NULL,
+  created_s INTEGER NOT NULL,
+  title TEXT,
+  page_starts TEXT NOT NULL,
+  attributes TEXT NOT NULL,
+  UNIQUE(collection_id, path)
+) STRICT;
+
+CREATE TABLE document_texts(
+  document_id TEXT PRIMARY KEY REFERENCES documents(id) ON DELETE CASCADE,
+  text TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE passages(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  document_id TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+  collection_id INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
+  generation INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL,
+  start_offset INTEGER NOT NULL,
+  end_offset INTEGER NOT NULL,
+  page INTEGER,
+  num_tokens INTEGER NOT NULL,
+  headings TEXT NOT NULL,
+  name TEXT NOT NULL,
+  text TEXT NOT NULL,
+  embedding BLOB NOT NULL
+) STRICT;
+CREATE INDEX passages_by_document ON passages(document_id, ordinal);
+CREATE INDEX passages_by_generation ON passages(collection_id, generation);
+
+CREATE TABLE deletions(
+  collection_id INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
+  generation INTEGER NOT NULL,
+  passage_id INTEGER NOT NULL
+) STRICT;
+CREATE INDEX deletions_by_generation ON deletions(collection_id, generation);
+
+CREATE VIEW passage_search AS
+  SELECT id, document_id, 'c' || collection_id AS scope, text, headings, name FROM passages;
+CREATE VIRTUAL TABLE passage_words USING fts5(
+  scope, text, headings, name, content='passage_search', content_rowid='id',
+  tokenize="porter unicode61 remove_diacritics 2"
+);
+"""
+
+
+def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    """A connection in autocommit mode with WAL, foreign keys and secure deletion switched on.
+
+    It may be handed from thread to thread, used by one at a time.
+    """
+    connection = sqlite3.connect(
+        path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("PRAGMA temp_store=MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare_schema(connection: sqlite3.Connection) -> None:
+    """Create the tables in a new database; refuse one of a version that is not known.
+
+    Raises `StorageTooNew`.
+    """
+    if _version(connection) == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > SCHEMA_VERSION:
+            raise StorageTooNew(
+                f"This data directory was written by a newer Mynah (schema {version}, this one"
+                f" knows up to {SCHEMA_VERSION}); update Mynah or choose another --data-dir."
+            )
+        if version == 0:
+            for statement in _TABLES.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            if has_fts_erase():
+                connection.execute(
+                    "INSERT INTO passage_words(passage_words, rank) VALUES('secure-delete', 1)"
+                )
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def has_fts_erase() -> bool:
+    """True where this SQLite can take deleted words out of FTS5 segments at once (3.42)."""
+    return sqlite3.sqlite_version_info >= (3, 42)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Inside, errors of SQLite and of the disk become the `StoreError` that says what is wrong."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        translated = _translate(error, path)
+        if translated is None:
+            raise
+        raise translated from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull(
+                f"No room left to write in {path.parent}; what was committed before is kept."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageUnwritable(f"{path.parent} cannot be written: {error.strerror}.") from (
+                error
+            )
+        raise
+
+
+def _translate(error: sqlite3.Error, path: Path) -> StoreError | None:
+    extended = getattr(error, "sqlite_errorcode", None) or 0
+    code = extended & 0xFF
+    reads = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and extended not in reads):
+        return StorageFull(
+            f"No room left to write {path} ({error}); what was committed before is kept."
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StorageBusy(f"Another process is writing to {path}; try again when it is done.")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StorageUnwritable(f"{path} cannot be opened for writing ({error}).")
+    if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
+        return None
+    return StorageDamaged(
+        f"{path} cannot be read ({error}); put it back from a copy, or move it away and ingest"
+        " again."
+    )

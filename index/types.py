@@ -1,0 +1,123 @@
+"""The values that the index keeps and returns."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PassageDraft:
+    """A passage before it has an id: the slice `[start, end)` of its document's text."""
+
+    start: int
+    end: int
+    headings: tuple[str, ...]
+    page: int | None
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentDraft:
+    """A document read and split, ready to be committed.
+
+    `path` is relative to what was ingested, with forward slashes; `page_starts[i]` is the offset
+    in `text` at which page `i + 1` begins (empty where the format has no pages).
+    """
+
+    path: str
+    media_type: str
+    content_hash: str
+    size_bytes: int
+    text: str
+    page_starts: tuple[int, ...]
+    passages: tuple[PassageDraft, ...]
+    title: str | None = None
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source at one version. `created_s` is Unix time in seconds."""
+
+    id: str
+    collection: str
+    path: str
+    media_type: str
+    content_hash: str
+    size_bytes: int
+    num_passages: int
+    created_s: int
+    title: str | None
+    page_starts: tuple[int, ...]
+    attributes: Mapping[str, str | float | bool]
+
+    @property
+    def filename(self) -> str:
+        """Last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    def page_at(self, offset: int) -> int | None:
+        """Page number (from 1) that holds the character at `offset`; None without pages."""
+        return bisect_right(self.page_starts, offset) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A slice `[start, end)` of a document's text; `text` is that slice, verbatim."""
+
+    id: int
+    document_id: str
+    ordinal: int
+    start: int
+    end: int
+    headings: tuple[str, ...]
+    page: int | None
+    num_tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found for a query; `score` in 0..1, `rank` from 1.
+
+    `dense_score` is the cosine similarity, None where only BM25 found the passage;
+    `bm25_rank` its rank among the BM25 hits, None where only the dense search found it.
+    """
+
+    passage: Passage
+    document: Document
+    score: float
+    rank: int
+    dense_score: float | None
+    bm25_rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection's name and size; `created_s` is Unix time in seconds."""
+
+    name: str
+    num_documents: int
+    num_passages: int
+    embedder_model: str
+    created_s: int
+
+
+class Retriever(Protocol):
+    """Query to hits."""
+
+    def search(
+        self,
+        query: str,
+        *,
+        collections: Sequence[str] | None = None,
+        max_hits: int = 6,
+    ) -> list[Hit]:
+        """Best hits first, at most `max_hits`; None searches every collection.
+
+        Raises `CollectionNotFound` and `EmbedderMismatch`.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What computes: the llama.cpp engine, the embedder and the models' own tuning pipeline."""

@@ -1,0 +1,110 @@
+"""How an engine runs its model, and what is chosen where nothing is said."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+KvType = Literal["f16", "f32", "q8_0"]
+
+# Eight thousand cells serve four grounded answers at once and stay near 1 GB for an 8B model.
+_DEFAULT_NUM_CELLS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Everything an engine is opened with.
+
+    `num_ctx`: tokens that one request may take, prompt and answer; by default what the model was
+    trained for, at most 8,192. `num_cells`: cells of the KV cache that all requests share.
+    `num_threads`: 0 for the physical cores. `num_gpu_layers`: -1 for all. `chunk_tokens`: most
+    prompt tokens computed in one step, which is how long a running stream may have to wait.
+    `flash_attention`: faster, the more so the fuller the cache, but how it rounds depends on what
+    else is in a step. Switched off and with `kv_type` f32, a request computes the same bits in any
+    company.
+    `num_spare_sequences`: continuations scored side by side. `num_kept_prefixes`: finished
+    sequences kept for reuse of their beginnings.
+    """
+
+    path: Path
+    num_ctx: int | None = None
+    num_cells: int | None = None
+    num_slots: int = 4
+    num_threads: int = 0
+    num_gpu_layers: int = 0
+    chunk_tokens: int = 256
+    kv_type: KvType = "f16"
+    flash_attention: bool = True
+    max_waiting: int = 64
+    num_spare_sequences: int = 16
+    num_kept_prefixes: int = 4
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_slots", 1),
+            ("num_threads", 0),
+            ("num_gpu_layers", -1),
+            ("chunk_tokens", 16),
+            ("max_waiting", 0),
+            ("num_spare_sequences", 1),
+            ("num_kept_prefixes", 0),
+            ("num_ctx", 16),
+            ("num_cells", 16),
+        ):
+            value: int | None = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; {least} is the least")
+        if self.kv_type not in ("f16", "f32", "q8_0"):
+            raise ValueError(f"kv_type is {self.kv_type!r}; use f16, f32 or q8_0")
+        if self.kv_type == "q8_0" and not self.flash_attention:
+            raise ValueError("kv_type q8_0 needs flash_attention")
+        if self.num_sequences > 256:
+            raise ValueError("num_slots, num_spare_sequences and num_kept_prefixes exceed 256")
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences the context is made for; llama.cpp has room for 256."""
+        return self.num_slots + self.num_spare_sequences + self.num_kept_prefixes
+
+    def context_sizes(self, num_ctx_train: int) -> tuple[int, int]:
+        """Return tokens for one request and cells for all, for a model trained so far."""
+        trained = num_ctx_train if num_ctx_train > 0 else _DEFAULT_NUM_CELLS
+        num_ctx = self.num_ctx or min(trained, self.num_cells or _DEFAULT_NUM_CELLS)
+        wanted = min(num_ctx * self.num_slots, _DEFAULT_NUM_CELLS)
+        return num_ctx, max(self.num_cells or wanted, num_ctx)
+
+
+def count_threads(num_threads: int = 0) -> int:
+    """Return `num_threads`, or for 0 the physical cores this process may use."""
+    if num_threads > 0:
+        return num_threads
+    cores = _physical_cores()
+    quota = _cpu_quota()
+    return max(1, min(cores, quota) if quota else cores)
+
+
+def _physical_cores() -> int:
+    """Two threads on one core share its arithmetic units: decoding gains nothing from them."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # Not on every system.
+        return max(1, (os.cpu_count() or 2) // 2)
+    cores = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text())
+        except OSError:
+            return len(allowed)
+    return len(cores)
+
+
+def _cpu_quota() -> int:
+    """Whole processors that the container is given, 0 without a limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        return 0 if quota == "max" else max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return 0

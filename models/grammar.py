@@ -1,0 +1,137 @@
+"""GBNF grammars: which tokens may come next."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import GrammarInvalid
+from models.llama import keep_errors, library
+from models.vocabulary import TokenIds, Vocabulary
+
+Candidates = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+_MAX_GRAMMAR_BYTES = 1 << 20
+# llama.cpp parses groups by recursion: thousands of open brackets would end the process.
+_MAX_NESTING = 200
+_ERROR_MARK = b"error parsing grammar: "
+
+# The parser prints to the process's standard error, of which there is one.
+_stderr_guard = threading.Lock()
+
+
+class Grammar:
+    """The state of one generation's grammar. Freed by `free`; used by one thread at a time."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
+        """Parse `text` with its rule `root`. Raises `GrammarInvalid`."""
+        self._lib = library()
+        self._sampler: Any = _parse(text, vocabulary)
+        self._data = np.zeros(64, dtype=Candidates)
+
+    def allows(self, ids: TokenIds) -> npt.NDArray[np.bool_]:
+        """For each token id, whether the grammar lets it come next; same shape."""
+        if len(ids) > len(self._data):
+            self._data = np.zeros(len(ids), dtype=Candidates)
+        data = self._data[: len(ids)]
+        data["id"], data["logit"] = ids, 0.0
+        self._lib.llama_sampler_apply(self._sampler, ctypes.byref(candidate_array(data)))
+        return np.asarray(data["logit"] == 0.0)
+
+    def accept(self, token: int) -> None:
+        """Move behind a token that `allows` has let through; any other would end the process."""
+        self._lib.llama_sampler_accept(self._sampler, token)
+
+    def free(self) -> None:
+        """Give the memory back. Idempotent."""
+        if self._sampler is not None:
+            self._lib.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+def candidate_array(data: npt.NDArray[Any]) -> Any:
+    """A `llama_token_data_array` over `data` (dtype `Candidates`), which must outlive it."""
+    lib = library()
+    return lib.llama_token_data_array(
+        data=data.ctypes.data_as(ctypes.POINTER(lib.llama_token_data)),
+        size=len(data),
+        selected=-1,
+        sorted=False,
+    )
+
+
+def _parse(text: str, vocabulary: Vocabulary) -> Any:
+    data = text.encode("utf-8", "replace")
+    if not data.strip():
+        raise _invalid("it is empty")
+    if b"\0" in data:
+        raise _invalid("it contains a NUL character")
+    if len(data) > _MAX_GRAMMAR_BYTES:
+        raise _invalid(f"it has {len(data)} bytes, {_MAX_GRAMMAR_BYTES} are the most")
+    if _nesting(text) > _MAX_NESTING:
+        raise _invalid(f"its groups are nested more than {_MAX_NESTING} deep")
+    with keep_errors() as errors, _caught_parser_output(data) as printed:
+        sampler = library().llama_sampler_init_grammar(vocabulary.pointer, data, b"root")
+    if not sampler:
+        reasons = [*printed, *errors, "no reason given"]
+        reason = " ".join(reasons[0].split())[:200]
+        # The parser quotes what follows the error, which at the end is nothing.
+        raise _invalid(f"{reason} the end" if reason.endswith(" at") else reason)
+    return sampler
+
+
+def _nesting(text: str) -> int:
+    """An upper bound for the depth of groups: brackets inside literals are counted too."""
+    deepest = depth = 0
+    for character in text:
+        if character == "(":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character == ")":
+            depth = max(depth - 1, 0)
+    return deepest
+
+
+@contextlib.contextmanager
+def _caught_parser_output(source: bytes) -> Iterator[list[str]]:
+    """Catch what the parser prints: the whole grammar, which may hold text of documents."""
+    printed: list[str] = []
+    with _stderr_guard, tempfile.TemporaryFile() as sink:
+        try:
+            saved = os.dup(2)
+        except OSError:  # A process without standard error prints nothing.
+            yield printed
+            return
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield printed
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            sink.seek(0)
+            output = sink.read()
+            start = output.find(_ERROR_MARK)
+            if start >= 0:
+                printed.append(_first_line(output[start + len(_ERROR_MARK) :]))
+                shown = b"\n\n" + source
+                end = output.find(shown, start) + len(shown)
+                # What other threads wrote meanwhile is theirs to show.
+                output = output[: output.rfind(b"\n", 0, start) + 1] + output[end + 1 :]
+            if output:
+                os.write(2, output)
+
+
+def _first_line(text: bytes) -> str:
+    return text.split(b"\n", 1)[0].decode("utf-8", "replace")
+
+
+def _invalid(reason: str) -> GrammarInvalid:
+    return GrammarInvalid(f"The grammar does not parse: {reason}.", param="grammar")

@@ -1,0 +1,202 @@
+"""What runs in a slot: a generation, or the scoring of continuations.
+
+A job says which tokens it wants computed next (`next_runs`) and takes in the logits
+(`absorb`). It never waits and never touches the context: the scheduler and the engine do.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from models.batch import Run
+from models.detokenizer import TextStream
+from models.errors import ModelError
+from models.generation import DeltaStream
+from models.protocols import FinishReason, GenerationDelta, GenerationUsage, SamplingSettings
+from models.sampling import Logits, Sampler
+from models.slots import Slot
+from models.vocabulary import TokenIds, Vocabulary
+
+
+class Job(ABC):
+    """One request from its admission to its end."""
+
+    num_spare_sequences = 0
+
+    def __init__(self, prompt: Sequence[int], num_cells: int) -> None:
+        self.prompt: TokenIds = np.array(prompt, dtype=np.int32)
+        self.num_cells = num_cells
+        self.slot: Slot | None = None
+        # Set from any thread, read by the decode thread between steps.
+        self.is_cancelled = False
+        self.num_prefilled = 0
+        self.num_cached = 0
+        self.submitted_at = time.monotonic()
+        self.admitted_at = self.submitted_at
+        self.prefilled_at = self.submitted_at
+
+    def admit(self, slot: Slot) -> None:
+        """Take the slot."""
+        self.slot = slot
+        self.num_prefilled = self.num_cached = slot.num_cached
+        self.admitted_at = self.prefilled_at = time.monotonic()
+
+    @property
+    def is_prefilling(self) -> bool:
+        """Whether part of the prompt is still to be computed."""
+        return self.num_prefilled < len(self.prompt)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether somebody waits for the next token of a stream."""
+        return False
+
+    @property
+    def computed(self) -> TokenIds:
+        """The tokens in the cells of the job's own sequence."""
+        return self.prompt[: self.num_prefilled]
+
+    def next_runs(self, max_tokens: int, max_outputs: int) -> list[Run]:
+        """What to compute next, at most so many tokens and rows of logits."""
+        if not self.is_prefilling:
+            return self._next_runs(max_tokens, max_outputs)
+        rest = self.prompt[self.num_prefilled : self.num_prefilled + max_tokens]
+        is_last = self.num_prefilled + len(rest) == len(self.prompt)
+        if is_last and max_outputs < 1:
+            rest, is_last = rest[:-1], False
+        if not len(rest):
+            return []
+        return [Run(self, self._slot.sequence, self.num_prefilled, rest, int(is_last))]
+
+    def absorb(self, run: Run, logits: Logits) -> bool:
+        """Take in the logits of a computed run, shape `(num_outputs, num_vocab)`.
+
+        True when the job is done. Raises `ModelError` to fail this job alone.
+        """
+        if not self.is_prefilling:
+            return self._absorb(run, logits)
+        self.num_prefilled += len(run.tokens)
+        if self.is_prefilling:
+            return False
+        self.prefilled_at = time.monotonic()
+        return self._absorb_prompt(logits[0])
+
+    @property
+    def _slot(self) -> Slot:
+        if self.slot is None:
+            raise RuntimeError("the job has no slot")
+        return self.slot
+
+    @abstractmethod
+    def _next_runs(self, max_tokens: int, max_outputs: int) -> list[Run]: ...
+
+    @abstractmethod
+    def _absorb_prompt(self, logits: Logits) -> bool: ...
+
+    @abstractmethod
+    def _absorb(self, run: Run, logits: Logits) -> bool: ...
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Tell the consumer that the job was cancelled."""
+
+    @abstractmethod
+    def fail(self, error: ModelError) -> None:
+        """Tell the consumer what stopped the job."""
+
+    def free(self) -> None:  # noqa: B027
+        """Give back what the job holds outside the KV cache. Idempotent."""
+
+
+class GenerationJob(Job):
+    """Draws one token a step until the model, a stop string or a limit ends it."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        max_tokens: int,
+        settings: SamplingSettings,
+        vocabulary: Vocabulary,
+        cancel: Callable[[GenerationJob], None],
+    ) -> None:
+        """Raises `SamplingInvalid` or `GrammarInvalid`."""
+        super().__init__(prompt, len(prompt) + max_tokens)
+        self.stream = DeltaStream(lambda: cancel(self))
+        self._max_tokens = max_tokens
+        self._vocabulary = vocabulary
+        self._sampler = Sampler(settings, vocabulary)
+        self._text = TextStream(settings.stop)
+        self._tokens: list[int] = []
+        self._num_computed = 0
+
+    @property
+    def is_answering(self) -> bool:
+        """True from the first token on."""
+        return not self.is_prefilling
+
+    @property
+    def computed(self) -> TokenIds:
+        """The tokens of the prompt and of the answer that a step has taken in."""
+        answer = np.array(self._tokens[: self._num_computed], dtype=np.int32)
+        return np.concatenate([self.prompt[: self.num_prefilled], answer])
+
+    def _next_runs(self, max_tokens: int, max_outputs: int) -> list[Run]:
+        if min(max_tokens, max_outputs) < 1:
+            return []
+        position = len(self.prompt) + self._num_computed
+        last = np.array(self._tokens[-1:], dtype=np.int32)
+        return [Run(self, self._slot.sequence, position, last, 1)]
+
+    def _absorb_prompt(self, logits: Logits) -> bool:
+        if not self._max_tokens:
+            return self._finish("length", "")
+        return self._advance(logits)
+
+    def _absorb(self, run: Run, logits: Logits) -> bool:
+        self._num_computed += 1
+        return self._advance(logits[0])
+
+    def _advance(self, logits: Logits) -> bool:
+        token = self._sampler.sample(logits)
+        if token is None or self._vocabulary.is_eog(token):
+            return self._finish("stop", self._text.finish())
+        self._tokens.append(token)
+        text = self._text.push(self._vocabulary.piece(token))
+        if self._text.is_stopped:
+            return self._finish("stop", text)
+        if len(self._tokens) >= self._max_tokens:
+            return self._finish("length", text + self._text.finish())
+        if text:
+            self.stream.put(GenerationDelta(text))
+        return False
+
+    def _finish(self, reason: FinishReason, text: str) -> bool:
+        self.stream.put(GenerationDelta(text, reason, self._usage()))
+        return True
+
+    def _usage(self) -> GenerationUsage:
+        now = time.monotonic()
+        was_admitted = self.slot is not None
+        admitted_at = self.admitted_at if was_admitted else now
+        prefilled_at = now if self.is_prefilling else self.prefilled_at
+        return GenerationUsage(
+            num_prompt_tokens=len(self.prompt),
+            num_cached_tokens=self.num_cached,
+            num_completion_tokens=len(self._tokens),
+            queue_ms=1000 * (admitted_at - self.submitted_at),
+            prefill_ms=1000 * (prefilled_at - admitted_at),
+            decode_ms=1000 * (now - prefilled_at),
+        )
+
+    def cancel(self) -> None:
+        self._finish("cancelled", "")
+
+    def fail(self, error: ModelError) -> None:
+        self.stream.fail(error)
+
+    def free(self) -> None:
+        self._sampler.free()

@@ -1,0 +1,195 @@
+"""One request's way from logits to the next token.
+
+Order: logit bias and penalties, grammar, then top-k, top-p, min-p, temperature and the draw, as
+llama.cpp orders them. The grammar masks before anything is cut or drawn, so that a constrained
+draw has exactly the distribution of the model over the allowed tokens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import secrets
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import ModelError, SamplingInvalid
+from models.grammar import Candidates, Grammar, candidate_array
+from models.llama import library
+from models.protocols import SamplingSettings
+from models.vocabulary import Vocabulary
+
+Logits = npt.NDArray[np.float32]
+
+# llama.cpp draws a seed of its own for this value.
+_NO_SEED = 0xFFFFFFFF
+# The best candidates are asked of the grammar first: one, a few, then all.
+_SEARCH_WIDTHS = (1, 64, 2048)
+
+
+class Sampler:
+    """The sampling state of one generation. Freed by `free`; used by one thread at a time."""
+
+    def __init__(self, settings: SamplingSettings, vocabulary: Vocabulary) -> None:
+        """Raises `SamplingInvalid` or `GrammarInvalid`."""
+        check_sampling(settings, vocabulary.num_vocab)
+        self._settings = settings
+        self._vocabulary = vocabulary
+        self._bias_ids = np.fromiter(settings.logit_bias.keys(), dtype=np.int32)
+        self._biases = np.fromiter(settings.logit_bias.values(), dtype=np.float32)
+        self._num_seen: dict[int, int] = {}
+        self._has_penalties = (
+            settings.repeat_penalty != 1.0
+            or settings.frequency_penalty != 0.0
+            or settings.presence_penalty != 0.0
+        )
+        self._grammar = Grammar(settings.grammar, vocabulary) if settings.grammar else None
+        self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
+        self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
+
+    def sample(self, logits: Logits) -> int | None:
+        """Return the next token for logits of shape `(num_vocab,)`, which stay unchanged.
+
+        None where the grammar is complete and the vocabulary has no token to say so. Raises
+        `ModelError` where no token can follow.
+        """
+        scores = self._adjust(logits)
+        if self._grammar is None:
+            token = self._choose(scores)
+        else:
+            allowed = self._choose_allowed(scores, self._grammar)
+            if allowed is None:
+                return None
+            token = allowed
+            self._grammar.accept(token)
+        if self._has_penalties:
+            self._num_seen[token] = self._num_seen.get(token, 0) + 1
+        return token
+
+    def free(self) -> None:
+        """Give the memory back. Idempotent."""
+        if self._chain is not None:
+            library().llama_sampler_free(self._chain)
+            self._chain = None
+        if self._grammar is not None:
+            self._grammar.free()
+
+    def _adjust(self, logits: Logits) -> Logits:
+        needs_copy = self._num_seen or len(self._bias_ids) or self._grammar is not None
+        if not needs_copy:
+            return logits
+        scores = logits.copy()
+        scores[self._bias_ids] += self._biases
+        if self._num_seen:
+            self._penalise(scores)
+        if self._grammar is not None:
+            # A grammar matches a control token by its text, which the reader would never see.
+            scores[self._vocabulary.silent_control_ids] = -np.inf
+        return scores
+
+    def _penalise(self, scores: Logits) -> None:
+        """Penalise what this generation has said, the prompt not counted."""
+        settings = self._settings
+        ids = np.fromiter(self._num_seen.keys(), dtype=np.int32)
+        counts = np.fromiter(self._num_seen.values(), dtype=np.float32)
+        seen = scores[ids]
+        # Dividing a negative logit would make the token likelier.
+        seen = np.where(seen <= 0, seen * settings.repeat_penalty, seen / settings.repeat_penalty)
+        scores[ids] = seen - counts * settings.frequency_penalty - settings.presence_penalty
+
+    def _choose(self, scores: Logits) -> int:
+        if self._chain is None:
+            return _finite(scores, int(np.argmax(scores)))
+        return self._draw(scores, np.arange(len(scores), dtype=np.int32))
+
+    def _choose_allowed(self, scores: Logits, grammar: Grammar) -> int | None:
+        if self._chain is None:
+            token = _best_allowed(scores, grammar)
+            if token is not None:
+                return token
+        else:
+            ids = np.flatnonzero(scores > -np.inf).astype(np.int32)
+            ids = ids[grammar.allows(ids)]
+            if len(ids):
+                return self._draw(scores, ids)
+        if not len(self._vocabulary.eog_ids):
+            return None
+        raise ModelError("The grammar leaves no token of this model's vocabulary to go on with.")
+
+    def _draw(self, scores: Logits, ids: npt.NDArray[np.int32]) -> int:
+        data = self._data[: len(ids)]
+        data["id"], data["logit"], data["p"] = ids, scores[ids], 0.0
+        _finite(data["logit"], int(np.argmax(data["logit"])))
+        array = candidate_array(data)
+        library().llama_sampler_apply(self._chain, ctypes.byref(array))
+        # A sampler may have put the data elsewhere, so it is read through the array.
+        return int(array.data[array.selected].id)
+
+
+def _best_allowed(scores: Logits, grammar: Grammar) -> int | None:
+    """The likeliest token that the grammar allows: the same as masking all of them first."""
+    for width in (*_SEARCH_WIDTHS, len(scores)):
+        if width == 1:
+            ids = np.array([np.argmax(scores)], dtype=np.int32)
+        elif width < len(scores):
+            ids = np.argpartition(scores, -width)[-width:].astype(np.int32)
+        else:
+            ids = np.arange(len(scores), dtype=np.int32)
+        ids = np.sort(ids[scores[ids] > -np.inf])
+        ids = ids[grammar.allows(ids)] if len(ids) else ids
+        if len(ids):
+            return int(ids[np.argmax(scores[ids])])
+    return None
+
+
+def _finite(scores: Logits, best: int) -> int:
+    if not math.isfinite(float(scores[best])):
+        raise ModelError("The model computed no usable scores for the next token.")
+    return best
+
+
+def _build_chain(settings: SamplingSettings) -> Any:
+    lib = library()
+    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+    if settings.top_k > 0:
+        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_k(settings.top_k))
+    if settings.top_p < 1.0:
+        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_p(settings.top_p, 1))
+    if settings.min_p > 0.0:
+        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_min_p(settings.min_p, 1))
+    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_temp(settings.temperature))
+    seed = secrets.randbits(32) if settings.seed is None else settings.seed & 0xFFFFFFFF
+    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_dist(min(seed, _NO_SEED - 1)))
+    return chain
+
+
+def check_sampling(settings: SamplingSettings, num_vocab: int) -> None:
+    """Raise `SamplingInvalid` naming the first setting that is out of range."""
+    s = settings
+    ranges = (
+        ("temperature", s.temperature, 0.0, math.inf),
+        ("top_p", s.top_p, 0.0, 1.0),
+        ("top_k", s.top_k, 0, math.inf),
+        ("min_p", s.min_p, 0.0, 1.0),
+        ("frequency_penalty", s.frequency_penalty, -math.inf, math.inf),
+        ("presence_penalty", s.presence_penalty, -math.inf, math.inf),
+    )
+    for name, value, lowest, highest in ranges:
+        if not (math.isfinite(value) and lowest <= value <= highest):
+            raise SamplingInvalid(f"{name} is {value}; it is out of range.", param=name)
+    if not (math.isfinite(s.repeat_penalty) and s.repeat_penalty > 0):
+        raise SamplingInvalid(
+            f"repeat_penalty is {s.repeat_penalty}; it must be above 0.", param="repeat_penalty"
+        )
+    if s.max_tokens is not None and s.max_tokens < 0:
+        raise SamplingInvalid(f"max_tokens is {s.max_tokens}; 0 is the least.", param="max_tokens")
+    for token, bias in s.logit_bias.items():
+        if not 0 <= token < num_vocab:
+            raise SamplingInvalid(
+                f"logit_bias names token {token}; this model has tokens 0 to {num_vocab - 1}.",
+                param="logit_bias",
+            )
+        if math.isnan(bias):
+            raise SamplingInvalid("logit_bias holds a value that is no number.", param="logit_bias")

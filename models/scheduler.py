@@ -1,0 +1,126 @@
+"""Who runs next: a bounded queue, first come first served, and the tokens of the next step."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from models.batch import Run
+from models.errors import EngineStopped, ModelError, QueueFull
+from models.jobs import Job
+from models.slots import SlotTable
+
+# Before anything was measured a request is taken to last this long.
+_FIRST_GUESS_S = 2.0
+_SMOOTHING = 0.2
+
+
+class Scheduler:
+    """Holds every job between its submission and its end. The engine's lock guards it."""
+
+    def __init__(
+        self, slots: SlotTable, *, num_slots: int, max_waiting: int, chunk_tokens: int
+    ) -> None:
+        self._slots = slots
+        self._num_slots = num_slots
+        self._max_waiting = max_waiting
+        self._chunk_tokens = chunk_tokens
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._mean_duration_s = _FIRST_GUESS_S
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs without a slot."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Jobs with a slot."""
+        return len(self._running)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step is due."""
+        return bool(self._waiting or self._running)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises `QueueFull`."""
+        num_free = self._num_slots - len(self._running)
+        num_ahead = sum(not waiting.is_cancelled for waiting in self._waiting)
+        # A job that a free slot waits for does not count as waiting.
+        if num_ahead >= self._max_waiting + max(num_free, 0):
+            turns = (num_ahead + 1) / self._num_slots
+            retry_after_s = min(max(turns * self._mean_duration_s, 1.0), 120.0)
+            raise QueueFull(num_ahead, retry_after_s)
+        self._waiting.append(job)
+
+    def schedule(self, max_tokens: int, max_outputs: int) -> list[Run]:
+        """Admit what fits, and return the runs of the next step.
+
+        Every running answer gets its token first; the rest of the step goes to prompts and
+        continuations, in the order of their admission.
+        """
+        self._drop_cancelled()
+        self._admit()
+        runs: list[Run] = []
+        num_tokens = num_outputs = num_chunk_tokens = 0
+        for job in sorted(self._running, key=lambda job: not job.is_answering):
+            room = max_tokens - num_tokens
+            if not job.is_answering:
+                room = min(room, self._chunk_tokens - num_chunk_tokens)
+            new = job.next_runs(room, max_outputs - num_outputs) if room > 0 else []
+            runs += new
+            num_new = sum(len(run.tokens) for run in new)
+            num_tokens += num_new
+            num_chunk_tokens += 0 if job.is_answering else num_new
+            num_outputs += sum(run.num_outputs for run in new)
+        return runs
+
+    def finish(self, job: Job) -> None:
+        """Take a job's slot back, its cells kept for reuse."""
+        duration_s = time.monotonic() - job.admitted_at
+        self._mean_duration_s += _SMOOTHING * (duration_s - self._mean_duration_s)
+        self._leave(job, keeps_cells=True)
+
+    def fail(self, job: Job, error: ModelError) -> None:
+        """End a job with an error, its cells dropped."""
+        job.fail(error)
+        self._leave(job, keeps_cells=False)
+
+    def fail_all(self, reason: str) -> None:
+        """Tell everyone that the engine has stopped; the context is not touched any more."""
+        for job in [*self._running, *self._waiting]:
+            # One exception for each: a shared one would collect everybody's tracebacks.
+            job.fail(EngineStopped(reason))
+            job.free()
+        self._running.clear()
+        self._waiting.clear()
+
+    def _leave(self, job: Job, *, keeps_cells: bool) -> None:
+        if job in self._running:
+            self._running.remove(job)
+        if job.slot is not None:
+            self._slots.release(job.slot, job.computed if keeps_cells else None)
+            job.slot = None
+        job.free()
+
+    def _drop_cancelled(self) -> None:
+        for job in [job for job in self._waiting if job.is_cancelled]:
+            self._waiting.remove(job)
+            job.cancel()
+            job.free()
+        for job in [job for job in self._running if job.is_cancelled]:
+            job.cancel()
+            self._leave(job, keeps_cells=True)
+
+    def _admit(self) -> None:
+        # Nobody overtakes the first: what is large would otherwise wait for ever.
+        while self._waiting and len(self._running) < self._num_slots:
+            job = self._waiting[0]
+            slot = self._slots.admit(job.prompt, job.num_cells, job.num_spare_sequences)
+            if slot is None:
+                return
+            self._waiting.popleft()
+            job.admit(slot)
+            self._running.append(job)

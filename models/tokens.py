@@ -1,0 +1,154 @@
+"""Segment-wise tokenisation: scaffold is parsed for control tokens, content never.
+
+llama.cpp alone does not promise the second half: with `parse_special` off it still matches
+user-defined tokens (Phi's role marks are of that kind), and SentencePiece merges may arrive at a
+control token's text. So what comes out for content is checked, and cut apart where needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+from models.errors import PromptInvalid
+from models.marking import Segment
+from models.protocols import Message, Prompt, PromptDocument
+from models.template import ChatTemplate
+from models.vocabulary import Vocabulary
+
+_PROBES = (
+    ("system", "user", "assistant", "user"),
+    ("user", "assistant", "user"),
+    ("user",),
+)
+
+
+class PromptTokenizer:
+    """Turns conversations into token ids with one vocabulary and one chat template."""
+
+    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
+        self.vocabulary = vocabulary
+        self.template = template
+
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        documents: Sequence[PromptDocument] = (),
+        *,
+        add_generation_prompt: bool = True,
+    ) -> Prompt:
+        """Return the ids of a rendered conversation, BOS as the vocabulary asks for it."""
+        segments = self.template.render(
+            messages, documents, add_generation_prompt=add_generation_prompt
+        )
+        return Prompt(tuple(self._with_bos(self.encode(segments))))
+
+    def encode(self, segments: Iterable[Segment]) -> list[int]:
+        """Token ids of the segments, joined."""
+        ids: list[int] = []
+        for run in _join_for_tokenising(segments):
+            follows_text = bool(ids) and not self.vocabulary.is_special(ids[-1])
+            if run.is_content:
+                ids += self.encode_content(run.text, follows_text=follows_text)
+            else:
+                ids += self._tokenize(run.text, parse_special=True, follows_text=follows_text)
+        return ids
+
+    def encode_content(self, text: str, *, follows_text: bool = False) -> list[int]:
+        """Token ids of data, without any id that the model takes for control."""
+        ids = self._tokenize(text, parse_special=False, follows_text=follows_text)
+        if self.forbidden_ids.isdisjoint(ids):
+            return ids
+        parts = self._cut(text)
+        if len(parts) == 1:
+            # One character that is itself a control token's text: it has no harmless form.
+            return [token for token in ids if token not in self.forbidden_ids]
+        clean: list[int] = []
+        for part in parts:
+            clean += self.encode_content(part, follows_text=follows_text or bool(clean))
+        return clean
+
+    @cached_property
+    def forbidden_ids(self) -> frozenset[int]:
+        """Ids that content may not become: control, end of generation, scaffold's own marks."""
+        control = self.vocabulary.control_ids.tolist()
+        return frozenset({*control, *self.vocabulary.eog_ids.tolist(), *self._scaffold_marks()})
+
+    @cached_property
+    def _forbidden_texts(self) -> re.Pattern[str]:
+        texts = (
+            self.vocabulary.piece_with_control(token).decode("utf-8", "replace")
+            for token in self.forbidden_ids
+        )
+        longest_first = sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def _cut(self, text: str) -> list[str]:
+        """`text` cut inside every forbidden text, or in halves if a merge made one."""
+        cuts = [match.start() + 1 for match in self._forbidden_texts.finditer(text)]
+        if not cuts:
+            cuts = [len(text) // 2]
+        bounds = [0, *cuts, len(text)]
+        parts = [text[a:b] for a, b in pairwise(bounds)]
+        return [part for part in parts if part]
+
+    def _scaffold_marks(self) -> set[int]:
+        """User-defined tokens with which the template marks roles and turns."""
+        marks: set[int] = set()
+        document = PromptDocument("title", "text")
+        for roles in _PROBES:
+            try:
+                segments = self.template.render(
+                    [Message(role, "text") for role in roles], [document]
+                )
+            except PromptInvalid:
+                continue
+            for run in segments:
+                if not run.is_content:
+                    marks.update(self.vocabulary.tokenize(run.text, parse_special=True))
+        vocabulary = self.vocabulary
+        return {
+            t
+            for t in marks
+            if vocabulary.is_user_defined(t) and vocabulary.text(t).strip("▁ \n\tĠĊ")
+        }
+
+    def _tokenize(self, text: str, *, parse_special: bool, follows_text: bool) -> list[int]:
+        prefix = self.vocabulary.space_prefix_ids
+        if follows_text and prefix is not None:
+            # SentencePiece would put a space in front, which belongs to the start of a text only.
+            ids = self.vocabulary.tokenize("\n" + text, parse_special=parse_special)
+            if tuple(ids[: len(prefix)]) == prefix:
+                return ids[len(prefix) :]
+        return self.vocabulary.tokenize(text, parse_special=parse_special)
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        bos = self.vocabulary.bos_id
+        if not self.vocabulary.adds_bos:
+            return ids
+        start = next((i for i, token in enumerate(ids) if token != bos), len(ids))
+        return [bos, *ids[start:]]
+
+
+def _join_for_tokenising(segments: Iterable[Segment]) -> list[Segment]:
+    """Merge neighbours of one kind, and move the space before a content into it.
+
+    Vocabularies hold words with the space in front of them; a lone space before a word is
+    something the model never saw.
+    """
+    joined: list[Segment] = []
+    for run in segments:
+        if not run.text:
+            continue
+        last = joined[-1] if joined else None
+        if last is None:
+            joined.append(run)
+        elif last.is_content == run.is_content:
+            joined[-1] = Segment(last.text + run.text, last.source)
+        elif run.is_content and last.text.endswith(" ") and not run.text[0].isspace():
+            joined[-1:] = [Segment(last.text[:-1]), Segment(" " + run.text, run.source)]
+        else:
+            joined.append(run)
+    return [run for run in joined if run.text]

@@ -1,0 +1,1 @@
+"""HTTP, command line, settings and the grounding of answers."""

@@ -1,0 +1,1 @@
+"""The commands of `mynah`, one file for each group."""

@@ -1,0 +1,227 @@
+"""Settings: environment over configuration file over defaults; every name and value is checked."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from server.errors import ConfigInvalid
+
+PREFIX = "MYNAH_"
+# Read by the command line itself, not settings.
+OTHER_VARIABLES = frozenset({"MYNAH_CONFIG", "MYNAH_DEBUG"})
+CONFIG_FILENAME = "mynah.toml"
+
+TextTuple = Annotated[tuple[str, ...], NoDecode]
+Source = Mapping[str, Any]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Units stand in the names; None means what the text says."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".local" / "share" / "mynah",
+        description="Folder of the database, the vectors and the API keys.",
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address that `serve` binds.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 takes a free one.")
+    model: Path | None = Field(
+        None, description="GGUF file to load; by default the newest one that comes with Mynah."
+    )
+    context_tokens: int | None = Field(
+        None,
+        ge=256,
+        le=2**24,
+        description="Context of one request; by default what the model was trained for,"
+        " at most 8192.",
+    )
+    num_slots: int = Field(4, ge=1, le=200, description="Requests that are decoded together.")
+    num_threads: int = Field(
+        0, ge=0, le=1024, description="Threads of the engine; 0 takes one for each physical core."
+    )
+    num_gpu_layers: int = Field(
+        0, ge=-1, le=10_000, description="Layers of the model put on the GPU; -1 means all."
+    )
+    max_waiting: int = Field(
+        64, ge=0, le=100_000, description="Requests that may wait for a slot; the next gets 429."
+    )
+    grounding_mode: Literal["auto", "quote", "answer", "off"] = Field(
+        "auto",
+        description="How questions are answered; `auto` is `quote` for the bundled model and"
+        " `answer` for any other.",
+    )
+    max_passages: int = Field(6, ge=1, le=64, description="Passages that an answer may rest on.")
+    answer_tokens: int = Field(
+        512,
+        ge=16,
+        le=2**20,
+        description="Room kept for an answer whose length the request leaves open.",
+    )
+    unsupported_sentences: Literal["flag", "drop", "abstain"] = Field(
+        "flag",
+        description="What `answer` mode does with a sentence that no passage supports.",
+    )
+    embedder: Path | None = Field(
+        None,
+        description="Folder of a sentence-transformers model; by default all-MiniLM-L6-v2.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of the hashed API keys; by default `keys.json` in `data_dir`."
+    )
+    allowed_hosts: TextTuple = Field(
+        (), description="Further host names that requests may name, separated by commas."
+    )
+    allowed_origins: TextTuple = Field(
+        (), description="Origins of web pages that may call the API, separated by commas."
+    )
+    max_request_bytes: int = Field(
+        8 * 2**20, ge=1024, le=2**34, description="Largest body of a request."
+    )
+    max_file_bytes: int = Field(
+        100_000_000, ge=1024, le=2**40, description="Largest file that `ingest` reads."
+    )
+    ping_interval_s: float = Field(
+        10.0, gt=0, le=3600, description="Silence in a stream after which a comment is sent."
+    )
+    shutdown_timeout_s: int = Field(
+        10, ge=0, le=3600, description="Time that running requests get to finish when stopping."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages that are logged."
+    )
+    prompts_in_log: bool = Field(False, description="Whether the log shows what users ask.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only values given: `load_settings` merges the sources, so that it can name them."""
+        return (init_settings,)
+
+    @field_validator("data_dir", "model", "embedder", "api_keys_file", mode="after")
+    @classmethod
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def keys_path(self) -> Path:
+        """The file of API keys."""
+        return self.api_keys_file or self.data_dir / "keys.json"
+
+
+def load_settings(
+    *,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Settings:
+    """The settings: `options` (None means not given) over environment over file over defaults.
+
+    `config` names the file; without it `MYNAH_CONFIG` does, and without that `mynah.toml` in the
+    data directory is read if it exists. Raises `ConfigInvalid` with the name that is wrong.
+    """
+    variables = os.environ if environment is None else environment
+    given = {name: value for name, value in options.items() if value is not None}
+    from_environment = _read_environment(variables)
+    named = config or (Path(variables["MYNAH_CONFIG"]) if variables.get("MYNAH_CONFIG") else None)
+    if named is not None:
+        path, from_file = named, _read_file(named)
+    else:
+        early = {k: v for k, v in {**from_environment, **given}.items() if k == "data_dir"}
+        path = _validate(early, {}, {}, Path()).data_dir / CONFIG_FILENAME
+        from_file = _read_file(path) if path.is_file() else {}
+        if "data_dir" in from_file:
+            raise ConfigInvalid(
+                f"{path}: data_dir cannot be set in a file that is found through it; use"
+                " --data-dir, MYNAH_DATA_DIR or --config.",
+                param="data_dir",
+            )
+    return _validate(given, from_environment, from_file, path)
+
+
+def _validate(options: Source, environment: Source, file: Source, path: Path) -> Settings:
+    try:
+        return Settings(**{**file, **environment, **options})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if name in options:
+            place = f"--{name.replace('_', '-')}"
+        elif name in environment:
+            place = f"{PREFIX}{name.upper()}"
+        else:
+            place = f"{path}: {name}"
+        reason = first["msg"].partition(", unable")[0].replace("Input should be", "must be")
+        raise ConfigInvalid(f"{place} {reason}, not {first['input']!r}.", param=name) from None
+
+
+def _read_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    names = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    found = {}
+    for variable, value in variables.items():
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        if variable not in names:
+            hint = _suggest(variable, [*names, *OTHER_VARIABLES])
+            raise ConfigInvalid(f"there is no setting {variable}{hint}.", param=variable)
+        # An empty variable is how shells and compose files say "not set".
+        if value:
+            found[names[variable]] = value
+    return found
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.expanduser().open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigInvalid(
+            f"there is no configuration file {path}{_suggest_file(path)}.", param="config"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigInvalid(f"cannot read {path}: {reason}.", param="config") from None
+    for name in values:
+        if name not in Settings.model_fields:
+            hint = _suggest(name, Settings.model_fields)
+            raise ConfigInvalid(f"{path}: there is no setting {name}{hint}.", param=name)
+    return values
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}" if matches else ""
+
+
+def _suggest_file(path: Path) -> str:
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
+    except OSError:
+        return ""
+    return _suggest(path.name, beside)

@@ -1,0 +1,1 @@
+"""Messages to grounded answers: prompt, candidates, quoting, attribution and abstention."""

@@ -1,0 +1,120 @@
+"""Scored candidates and the model's view of them to the sentences that are quoted, or none."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.protocols import ContinuationScore
+from server.grounding.candidates import Candidate
+from server.grounding.words import WordWeights, find_topic_words, match_stem
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRules:
+    """How candidates are chosen; the figures are from `examples/questions.jsonl`.
+
+    `model_weight`: what one standard deviation of the model's log-likelihood is worth on the
+    candidates' scale of 0..1. `margin`: how far below the best a further sentence may score.
+    A further sentence gains `novelty_bonus` if it has at least `min_novelty` of the question's word
+    weight that no chosen sentence has: the second part of a question is answered elsewhere.
+    `min_evidence`: below it (see `weigh_evidence`) the answer is an abstention.
+    """
+
+    max_sentences: int = 3
+    max_candidates: int = 8
+    model_weight: float = 0.02
+    margin: float = 0.12
+    novelty_bonus: float = 0.10
+    min_novelty: float = 0.10
+    min_evidence: float = 0.50
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A chosen candidate with its combined score."""
+
+    candidate: Candidate
+    score: float
+
+
+def choose(
+    question: str,
+    candidates: Sequence[Candidate],
+    scores: Sequence[ContinuationScore],
+    rules: ChoiceRules,
+) -> list[Choice]:
+    """The sentences to quote, best first, at most `rules.max_sentences`.
+
+    A candidate's score is its retrieval score plus the model's mean log-likelihood of it as the
+    answer, standardised over the candidates so that models of any size speak on one scale.
+    """
+    views = _standardise([score.mean_logprob for score in scores])
+    open_choices = [
+        Choice(candidate, candidate.score + rules.model_weight * view)
+        for candidate, view in zip(candidates, views, strict=True)
+    ]
+    coverage = _Coverage(question, candidates)
+    chosen: list[Choice] = []
+    while open_choices and len(chosen) < rules.max_sentences:
+
+        def worth(choice: Choice) -> float:
+            is_new = bool(chosen) and coverage.weigh_new(choice.candidate) >= rules.min_novelty
+            return choice.score + (rules.novelty_bonus if is_new else 0.0)
+
+        best = max(open_choices, key=worth)
+        if chosen and worth(best) < chosen[0].score - rules.margin:
+            break
+        open_choices.remove(best)
+        coverage.add(best.candidate)
+        chosen.append(best)
+    return chosen
+
+
+class _Coverage:
+    """Which of the question's words the chosen sentences and their headings have so far."""
+
+    def __init__(self, question: str, candidates: Sequence[Candidate]) -> None:
+        stems = {id(c): find_topic_words(f"{c.context} {c.text}") for c in candidates}
+        self._weights = WordWeights(stems.values())
+        self._wanted = list(dict.fromkeys(find_topic_words(question)))
+        self._total = sum(self._weights.weigh(stem) for stem in self._wanted) or 1.0
+        self._found = {
+            key: {w for w in self._wanted if any(match_stem(w, other) for other in set(own))}
+            for key, own in stems.items()
+        }
+        self._covered: set[str] = set()
+
+    def weigh_new(self, candidate: Candidate) -> float:
+        """Share (0..1) of the question's word weight that this candidate would add."""
+        new = self._found[id(candidate)] - self._covered
+        return sum(self._weights.weigh(stem) for stem in new) / self._total
+
+    def add(self, candidate: Candidate) -> None:
+        """Count the candidate as chosen."""
+        self._covered |= self._found[id(candidate)]
+
+
+def weigh_evidence(candidates: Sequence[Candidate]) -> float:
+    """How near (0..1) the documents come to the question at all.
+
+    The mean of the best cosine of a sentence and the best of a passage: each alone is misled by a
+    heading or a phrase of the question that happens to stand somewhere. Shared words are left out,
+    because a question may use none of its answer's words.
+    """
+    if not candidates:
+        return 0.0
+    meaning = max(candidate.meaning for candidate in candidates)
+    passage = max(candidate.hit.dense_score or 0.0 for candidate in candidates)
+    return max(0.0, (meaning + passage) / 2)
+
+
+def _standardise(values: Sequence[float]) -> list[float]:
+    """Values less their mean, in standard deviations; zeros where they do not differ."""
+    if len(values) < 2:
+        return [0.0] * len(values)
+    mean, deviation = statistics.fmean(values), statistics.pstdev(values)
+    if deviation < 1e-6:
+        return [0.0] * len(values)
+    return [(value - mean) / deviation for value in values]
