@@ -17,7 +17,7 @@ def run_offline(command: list[str], refusals: Path) -> subprocess.CompletedProce
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT / "tests" / "offline"),
-        "MYNAH_TEST_REFUSALS": str(refusals),
+        "REFUSALS_FILE": str(refusals),
     }
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=240, check=False

@@ -28,7 +28,7 @@ class DocxReader:
                 " .docx."
             )
         title = _inspect(content, name)
-        import mammoth  # type: ignore[import-untyped]
+        import mammoth
 
         try:
             result = mammoth.convert_to_html(

@@ -1,7 +1,7 @@
 """Put on PYTHONPATH, this refuses every socket to an address that is not loopback.
 
 Python imports a module of this name at start, in child processes too; an audit hook cannot be
-removed again. Each refusal is also written to the file named by MYNAH_TEST_REFUSALS, so that one
+removed again. Each refusal is also written to the file named by REFUSALS_FILE, so that one
 which was caught and ignored is still seen.
 """
 
@@ -38,7 +38,7 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
         return
     if _is_loopback(host):
         return
-    with open(os.environ["MYNAH_TEST_REFUSALS"], "a", encoding="utf-8") as file:  # noqa: PTH123
+    with open(os.environ["REFUSALS_FILE"], "a", encoding="utf-8") as file:  # noqa: PTH123
         file.write(f"{event} {host!r} by {sys.argv}\n")
     raise OSError(f"refused in this test: {event} to {host!r}")
 
