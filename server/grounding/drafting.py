@@ -10,7 +10,7 @@ from index.types import Hit
 from models.protocols import FinishReason, Generation, GenerationUsage
 from server.grounding.attribution import CitationList, find_evidence, strip_marks
 from server.grounding.sentences import segment
-from server.grounding.types import Citation, SentenceSupport, TextDelta
+from server.grounding.types import Citation, Decision, SentenceSupport, TextDelta
 
 Unsupported = Literal["flag", "drop", "abstain"]
 # A sentence is complete when another begins behind it; a mark like [2] may follow the full stop.
@@ -55,9 +55,12 @@ class DraftWriter:
         return said.startswith(self._refusal.rstrip(".").casefold())
 
     @property
-    def is_supported(self) -> bool:
-        """Whether at least one sentence is backed by a passage."""
-        return any(s.support >= SUPPORT_FLOOR for s in self._sentences)
+    def decision(self) -> Decision:
+        """`answered` as soon as one sentence is backed by a passage."""
+        if self.is_refusal:
+            return "abstained"
+        is_backed = any(s.support >= SUPPORT_FLOOR for s in self._sentences)
+        return "answered" if is_backed else "ungrounded"
 
     async def write(self, generation: Generation) -> AsyncIterator[TextDelta]:
         """Whole checked sentences; with `abstain`, all of them at the end or the refusal alone."""

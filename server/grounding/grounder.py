@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from index.types import Hit, Retriever
-from models.protocols import (
-    Embedder,
-    Engine,
-    Generation,
-    GenerationUsage,
-    Message,
-    SamplingSettings,
-)
+from models.protocols import Embedder, Engine, Message, SamplingSettings
 from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import Choice, ChoiceRules, choose, weigh_evidence
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
 from server.grounding.prompt import INSTRUCTION, GroundedPrompt, build_prompt
 from server.grounding.quoting import QuoteWriter
-from server.grounding.types import (
-    AnswerEnd,
-    AnswerEvent,
-    AnswerStream,
-    DroppedPassage,
-    GroundingReport,
-    GroundingScope,
-    Mode,
-    TextDelta,
-)
+from server.grounding.streams import Clock, PlainWriter, RefusalStream, WrittenStream
+from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
 
 REFUSAL = "I could not find this in the documents."
-_NO_USAGE = GenerationUsage(0, 0, 0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +64,7 @@ class GroundingService:
         if mode == "off":
             return await self._answer_bare(messages, sampling)
         conversation = read_conversation(messages)
-        clock = _Clock()
+        clock = Clock()
         hits = await asyncio.to_thread(self._search, conversation, scope)
         clock.mark("search")
         limit = scope.max_passages or self._rules.max_passages
@@ -118,37 +101,17 @@ class GroundingService:
         conversation: Conversation,
         grounded: GroundedPrompt,
         sampling: SamplingSettings,
-        clock: _Clock,
+        clock: Clock,
     ) -> AnswerStream:
         choices = await self._choose(conversation, grounded, clock)
         if not choices:
-            return _Stream(self._abstain("quote", grounded, clock))
+            return RefusalStream("quote", self._rules.refusal, grounded, clock)
         writer = QuoteWriter(grounded, choices)
         generation = writer.start(self._engine, sampling)
-
-        async def write() -> AsyncIterator[AnswerEvent]:
-            async for delta in writer.write(generation):
-                yield delta
-            clock.mark("decode")
-            yield AnswerEnd(
-                writer.text,
-                writer.finish_reason,
-                writer.usage or _NO_USAGE,
-                GroundingReport(
-                    mode="quote",
-                    decision="answered",
-                    citations=writer.citations,
-                    sentences=writer.sentences,
-                    kept=grounded.kept,
-                    dropped=grounded.dropped,
-                    timing_ms=clock.timing_ms,
-                ),
-            )
-
-        return _Stream(write(), generation)
+        return WrittenStream("quote", writer, generation, grounded, clock)
 
     async def _choose(
-        self, conversation: Conversation, grounded: GroundedPrompt, clock: _Clock
+        self, conversation: Conversation, grounded: GroundedPrompt, clock: Clock
     ) -> list[Choice]:
         """The sentences to quote; none if the evidence is too weak."""
         rules = self._rules.choice
@@ -177,110 +140,25 @@ class GroundingService:
         conversation: Conversation,
         grounded: GroundedPrompt,
         sampling: SamplingSettings,
-        clock: _Clock,
+        clock: Clock,
     ) -> AnswerStream:
-        query = conversation.search_query
-        ranked = await asyncio.to_thread(self._ranker.rank, query, grounded.hits)
+        rules = self._rules
+        ranked = await asyncio.to_thread(
+            self._ranker.rank, conversation.search_query, grounded.hits
+        )
         clock.mark("candidates")
-        if weigh_evidence(ranked) < self._rules.choice.min_evidence:
-            return _Stream(self._abstain("answer", grounded, clock))
+        if weigh_evidence(ranked) < rules.choice.min_evidence:
+            return RefusalStream("answer", rules.refusal, grounded, clock)
         generation = self._engine.generate(grounded.prompt, sampling)
-        writer = DraftWriter(
-            grounded.hits, unsupported=self._rules.unsupported, refusal=self._rules.refusal
-        )
-
-        async def write() -> AsyncIterator[AnswerEvent]:
-            async for delta in writer.write(generation):
-                yield delta
-            clock.mark("decode")
-            has_answer = writer.is_supported
-            yield AnswerEnd(
-                writer.text,
-                writer.finish_reason,
-                writer.usage or _NO_USAGE,
-                GroundingReport(
-                    mode="answer",
-                    decision="abstained"
-                    if writer.is_refusal
-                    else "answered"
-                    if has_answer
-                    else "ungrounded",
-                    citations=writer.citations,
-                    sentences=writer.sentences,
-                    kept=grounded.kept,
-                    dropped=grounded.dropped,
-                    timing_ms=clock.timing_ms,
-                ),
-            )
-
-        return _Stream(write(), generation)
-
-    async def _abstain(
-        self, mode: Mode, grounded: GroundedPrompt, clock: _Clock
-    ) -> AsyncIterator[AnswerEvent]:
-        yield TextDelta(self._rules.refusal)
-        yield AnswerEnd(
-            self._rules.refusal,
-            "stop",
-            _NO_USAGE,
-            GroundingReport(
-                mode=mode,
-                decision="abstained",
-                kept=grounded.kept,
-                dropped=grounded.dropped,
-                timing_ms=clock.timing_ms,
-            ),
-        )
+        writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
+        return WrittenStream("answer", writer, generation, grounded, clock)
 
     async def _answer_bare(
         self, messages: Sequence[Message], sampling: SamplingSettings
     ) -> AnswerStream:
+        clock = Clock()
         prompt = await asyncio.to_thread(self._engine.prepare, messages)
+        clock.mark("prompt")
         generation = self._engine.generate(prompt, sampling)
-
-        async def write() -> AsyncIterator[AnswerEvent]:
-            text = ""
-            async for delta in generation:
-                text += delta.text
-                if delta.text:
-                    yield TextDelta(delta.text)
-                if delta.finish_reason is not None:
-                    report = GroundingReport(mode="off", decision="ungrounded")
-                    yield AnswerEnd(text, delta.finish_reason, delta.usage or _NO_USAGE, report)
-
-        return _Stream(write(), generation)
-
-
-class _Clock:
-    """Milliseconds between marks, by name."""
-
-    def __init__(self) -> None:
-        self.timing_ms: dict[str, float] = {}
-        self._last_s = time.perf_counter()
-
-    def mark(self, name: str) -> None:
-        now_s = time.perf_counter()
-        self.timing_ms[name] = (now_s - self._last_s) * 1000
-        self._last_s = now_s
-
-
-class _Stream:
-    """An `AnswerStream` over an async generator and the generation behind it."""
-
-    def __init__(
-        self, events: AsyncIterator[AnswerEvent], generation: Generation | None = None
-    ) -> None:
-        self._events = events
-        self._generation = generation
-
-    async def __aiter__(self) -> AsyncIterator[AnswerEvent]:
-        try:
-            async for event in self._events:
-                yield event
-        finally:
-            await self.aclose()
-
-    async def aclose(self) -> None:
-        """Stop the generation; harmless after the end."""
-        if self._generation is not None:
-            self._generation.cancel()
+        bare = GroundedPrompt(prompt, (), (), ())
+        return WrittenStream("off", PlainWriter(), generation, bare, clock)

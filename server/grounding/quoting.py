@@ -10,7 +10,7 @@ from server.grounding.attribution import CitationList
 from server.grounding.choice import Choice
 from server.grounding.grammar import OPENERS, QuotedSentence, build_grammar
 from server.grounding.prompt import GroundedPrompt
-from server.grounding.types import Citation, SentenceSupport, TextDelta
+from server.grounding.types import Citation, Decision, SentenceSupport, TextDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class PlannedQuote:
 
 class QuoteWriter:
     """Lets the engine write the chosen sentences under a grammar, and keeps count of them."""
+
+    decision: Decision = "answered"
 
     def __init__(self, grounded: GroundedPrompt, choices: Sequence[Choice]) -> None:
         self._prompt = grounded.prompt
