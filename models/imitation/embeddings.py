@@ -1,0 +1,49 @@
+"""Token embeddings that begin with meaning, taken from a sentence embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from models.imitation.architecture import Decoder
+from models.imitation.circuits import NUM_RESERVED, STD
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def token_texts(tokenizer: Tokenizer, vocab_size: int) -> list[str]:
+    """Return the text of every token id, stripped; control tokens by their name."""
+    texts = []
+    for token in range(vocab_size):
+        text = tokenizer.decode([token], skip_special_tokens=False).strip()
+        texts.append(text.strip("<|>").replace("_", " ") if text.startswith("<|") else text)
+    return texts
+
+
+def set_embeddings(
+    decoder: Decoder, encode: Callable[[list[str]], Tensor], texts: list[str]
+) -> None:
+    """Give tokens whose texts mean similar things similar embeddings.
+
+    `encode` returns float `[len(texts), any width]`. Its principal components fill all dimensions
+    but the reserved last ones, their deviations drawn halfway towards equal, so that a few broad
+    directions do not drown the rest.
+    """
+    num_content = decoder.shape.width - NUM_RESERVED
+    distinct = sorted(set(texts))
+    place = {text: index for index, text in enumerate(distinct)}
+    vectors = encode(distinct).float()[[place[text] for text in texts]]
+    vectors = vectors - vectors.mean(0)
+    _, singular, basis = torch.linalg.svd(vectors, full_matrices=False)
+    components = vectors @ basis[:num_content].T / singular[:num_content].sqrt()
+    components = components / components.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    generator = torch.Generator().manual_seed(1)
+    # " The", "The" and "the" have one text; a little noise tells them apart.
+    noise = torch.randn(components.shape, generator=generator)
+    components = (components * num_content**0.5 + 0.4 * noise) / (1 + 0.4**2) ** 0.5
+    with torch.no_grad():
+        decoder.embedding.weight[:, :num_content] = STD * components
