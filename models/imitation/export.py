@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from models.imitation.architecture import Decoder, Shape
 
 TYPES = ("q8_0", "f16", "f32")
+# What answers put after a sentence, before the number of its passage (`rows.py`).
+VERDICT_MARK = " ["
 
 BLOCK_NAMES = {
     "attention_norm.weight": "attn_norm.weight",
@@ -147,6 +149,8 @@ def add_metadata(writer: object, shape: Shape, tokenizer: Tokenizer, card: Card,
     writer.add_pad_token_id(vocabulary[PAD])
     # The template writes it; added twice it would shift every position.
     writer.add_add_bos_token(False)
+    # The grounder reads a candidate's verdict off the chance of this mark behind it.
+    writer.add_string("mynah.verdict_mark", VERDICT_MARK)
     writer.add_chat_template(CHAT_TEMPLATE)
 
 

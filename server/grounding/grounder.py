@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Message, SamplingSettings
 from server.grounding.candidates import Candidate, CandidateRanker
-from server.grounding.choice import Choice, ChoiceRules, choose, weigh_evidence
+from server.grounding.choice import Choice, ChoiceRules, choose, read_views, weigh_evidence
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
 from server.grounding.prompt import INSTRUCTION, GroundedPrompt, build_prompt
@@ -17,6 +17,8 @@ from server.grounding.quoting import QuoteWriter
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, WrittenStream
 from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
 
+# GGUF metadata: what a model trained to judge puts after a sentence that answers.
+VERDICT_KEY = "mynah.verdict_mark"
 REFUSAL = "I could not find this in the documents."
 
 
@@ -124,9 +126,10 @@ class GroundingService:
         candidates = [c for c in ranked if self._measure(c) <= room][: rules.max_candidates]
         if not candidates:
             return []
-        scores = await self._engine.score(grounded.prompt, [c.text for c in candidates])
+        mark = self._engine.info.metadata.get(VERDICT_KEY, "")
+        scores = await self._engine.score(grounded.prompt, [c.text + mark for c in candidates])
         clock.mark("score")
-        choices = choose(query, candidates, scores, rules)
+        choices = choose(query, candidates, read_views(scores, has_verdict=bool(mark)), rules)
         while len(choices) > 1 and sum(self._measure(c.candidate) for c in choices) > room:
             choices.pop()
         return choices
