@@ -92,6 +92,8 @@ def install(*arguments: str) -> None:
     """Install with pip under the committed constraints; raises `CalledProcessError`."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     command += ["--disable-pip-version-check", "--constraint", str(ROOT / "constraints.txt")]
+    # Compiling thousands of modules that are never imported would take a minute of two cores.
+    command += ["--no-compile"]
     subprocess.run([*command, *arguments], check=True)
 
 
