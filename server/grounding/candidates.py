@@ -46,7 +46,7 @@ class CandidateWeights:
 class Candidate:
     """A sentence that may be quoted; `start`/`end` are offsets into its document's text.
 
-    `score` is the weighted mean of the signals, about 0..1.
+    `score` is the weighted mean of the signals, about 0..1; `meaning` the cosine among them.
     """
 
     hit: Hit
@@ -56,7 +56,6 @@ class Candidate:
     context: str
     score: float
     meaning: float
-    words: float
 
     @property
     def text(self) -> str:
@@ -113,7 +112,6 @@ class CandidateRanker:
                 )
                 / signals.total,
                 meaning=0.0,
-                words=words,
             )
             known = drafts.get(sentence.text.casefold())
             if known is None or known.score < candidate.score:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models.protocols import Engine, FinishReason, Generation, GenerationUsage, SamplingSettings
+from models.protocols import Engine, Generation, SamplingSettings
 from server.grounding.attribution import CitationList
 from server.grounding.choice import Choice
 from server.grounding.grammar import OPENERS, QuotedSentence, build_grammar
 from server.grounding.prompt import GroundedPrompt
-from server.grounding.types import Citation, Decision, SentenceSupport, TextDelta
+from server.grounding.streams import EchoWriter
+from server.grounding.types import Citation, Decision, SentenceSupport
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,13 @@ class PlannedQuote:
     citation: Citation
 
 
-class QuoteWriter:
+class QuoteWriter(EchoWriter):
     """Lets the engine write the chosen sentences under a grammar, and keeps count of them."""
 
     decision: Decision = "answered"
 
     def __init__(self, grounded: GroundedPrompt, choices: Sequence[Choice]) -> None:
+        super().__init__()
         self._prompt = grounded.prompt
         listed = CitationList(grounded.hits)
         self._planned: list[PlannedQuote] = []
@@ -36,9 +38,6 @@ class QuoteWriter:
             self._planned.append(
                 PlannedQuote(QuotedSentence(candidate.text, citation.index), citation)
             )
-        self._text = ""
-        self.finish_reason: FinishReason = "stop"
-        self.usage: GenerationUsage | None = None
 
     def start(self, engine: Engine, sampling: SamplingSettings) -> Generation:
         """Queue the generation; raises what `Engine.generate` raises."""
@@ -47,21 +46,6 @@ class QuoteWriter:
         room = engine.info.num_ctx - self._prompt.num_tokens
         limit = min(sampling.max_tokens or room, room)
         return engine.generate(self._prompt, replace(sampling, grammar=grammar, max_tokens=limit))
-
-    async def write(self, generation: Generation) -> AsyncIterator[TextDelta]:
-        """The text as the engine emits it."""
-        async for delta in generation:
-            if delta.text:
-                self._text += delta.text
-                yield TextDelta(delta.text)
-            if delta.finish_reason is not None:
-                self.finish_reason = delta.finish_reason
-                self.usage = delta.usage
-
-    @property
-    def text(self) -> str:
-        """What was written so far."""
-        return self._text
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -78,13 +62,13 @@ class QuoteWriter:
 
     def _locate(self) -> list[tuple[PlannedQuote, int, int]]:
         """Each planned sentence that the text reached, with its span in the text."""
-        opener = max((o for o in OPENERS if self._text.startswith(o)), key=len)
+        opener = max((o for o in OPENERS if self.text.startswith(o)), key=len)
         position = len(opener)
         found: list[tuple[PlannedQuote, int, int]] = []
         for planned in self._planned:
-            if position >= len(self._text):
+            if position >= len(self.text):
                 break
-            end = min(position + len(planned.sentence.text), len(self._text))
+            end = min(position + len(planned.sentence.text), len(self.text))
             found.append((planned, position, end))
             position += len(planned.sentence.cited_text) + 1
         return found

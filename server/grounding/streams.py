@@ -39,12 +39,8 @@ class Writer(Protocol):
     def write(self, generation: Generation) -> AsyncIterator[TextDelta]: ...
 
 
-class PlainWriter:
-    """Passes the model's text on as it comes, traced to nothing."""
-
-    citations: tuple[Citation, ...] = ()
-    sentences: tuple[SentenceSupport, ...] = ()
-    decision: Decision = "ungrounded"
+class EchoWriter:
+    """Passes the engine's text on as it comes and keeps all of it."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -60,6 +56,14 @@ class PlainWriter:
             if delta.finish_reason is not None:
                 self.finish_reason = delta.finish_reason
                 self.usage = delta.usage
+
+
+class PlainWriter(EchoWriter):
+    """The bare model's text, traced to nothing."""
+
+    citations: tuple[Citation, ...] = ()
+    sentences: tuple[SentenceSupport, ...] = ()
+    decision: Decision = "ungrounded"
 
 
 class Clock:

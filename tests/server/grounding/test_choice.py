@@ -23,7 +23,7 @@ def make_candidate(text: str, score: float, *, meaning: float = 0.5) -> Candidat
     passage = Passage(1, "doc_1", 0, 0, len(text), (), None, 10, text)
     hit = Hit(passage, DOCUMENT, 1.0, 1, 0.5, 1)
     sentence = Sentence(0, len(text), "prose", text)
-    return Candidate(hit, sentence, 0, len(text), "", score, meaning, 0.5)
+    return Candidate(hit, sentence, 0, len(text), "", score, meaning)
 
 
 def test_without_a_view_the_best_by_retrieval_comes_first() -> None:
