@@ -15,6 +15,7 @@ from models.errors import AppError
 from server.commands import ask, chat, documents, ingest, keys, serve
 from server.commands.context import CommandContext
 from server.commands.output import printable, write_error
+from server.commands.tune.app import app as tune_app
 
 app = typer.Typer(
     name="mynah",
@@ -58,6 +59,7 @@ app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tune_app, name="tune")
 
 
 def main() -> None:

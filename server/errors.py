@@ -63,6 +63,21 @@ from models.errors import (
     QueueFull,
     SamplingInvalid,
 )
+from models.imitation.errors import (
+    CheckpointUnsupported,
+    DownloadFailed,
+    ExportFailed,
+    ExtraMissing,
+    GateRefused,
+    ModelUnknown,
+    RegistryDamaged,
+    RunDamaged,
+    TeacherFailed,
+    TermsNotAccepted,
+    TrainingDataInvalid,
+    TrainingFailed,
+    TuningError,
+)
 
 
 class ServerError(AppError):
@@ -238,6 +253,19 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     ModelMissing: 500,
     KeyInvalid: 500,
     KeysDamaged: 500,
+    TermsNotAccepted: 500,
+    TeacherFailed: 500,
+    TrainingDataInvalid: 500,
+    RunDamaged: 500,
+    CheckpointUnsupported: 500,
+    TrainingFailed: 500,
+    ExportFailed: 500,
+    ExtraMissing: 500,
+    RegistryDamaged: 500,
+    ModelUnknown: 500,
+    DownloadFailed: 500,
+    GateRefused: 500,
+    TuningError: 500,
 }
 
 TYPE_BY_STATUS: Mapping[int, str] = {

@@ -82,7 +82,8 @@ def write_requirements() -> str:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    names = [*project["dependencies"], *extras["tune"], *extras["dev"]]
     path = VENV / "requirements.txt"
     path.write_text("\n".join(n for n in names if not n.startswith("llama-cpp-python")) + "\n")
     return str(path)

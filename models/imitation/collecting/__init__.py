@@ -1,0 +1,1 @@
+"""Conversations from a teacher: seeds and passages in, provenance-marked rows out."""

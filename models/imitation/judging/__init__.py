@@ -1,0 +1,1 @@
+"""Blind pairwise preference: one schema for people and for a judging model."""

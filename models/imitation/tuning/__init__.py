@@ -1,0 +1,1 @@
+"""Tuning of Hugging Face checkpoints, and their export as GGUF."""

@@ -1,0 +1,1 @@
+"""The commands `mynah tune ...`, one file each."""

@@ -1,0 +1,1 @@
+"""Answers under four conditions, measured, and the report of style against knowledge."""
