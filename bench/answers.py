@@ -14,12 +14,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from bench.questions import Question, contains_all, contains_answer, read_questions
 from index.collection import Library
 from index.retriever import HybridRetriever
 from ingest.pipeline import ingest
 from models.embedder import SentenceEmbedder
+from models.imitation.metrics import contains_answer
 from models.protocols import Engine, SamplingSettings
+from server.evaluation.questions import Question, read_questions
 from server.grounding.choice import ChoiceRules
 from server.grounding.grounder import GroundingRules, GroundingService
 from server.grounding.types import AnswerEnd, GroundingScope, Mode
@@ -71,7 +72,7 @@ def report(questions: list[Question], results: list[AnswerEnd]) -> None:
     for name, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         answered = [end for _, end in group if end.report.decision != "abstained"]
         hits = [contains_answer(end.text, q.answers) for q, end in group if q.is_answerable]
-        strict = [contains_all(end.text, q) for q, end in group if q.is_answerable]
+        strict = [q.is_answered_in_full(end.text) for q, end in group if q.is_answerable]
         sentences = [len(end.report.sentences) for end in answered]
         print(
             f"{name:16}{len(group):5}"

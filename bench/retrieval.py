@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.questions import Question, read_questions
 from index.collection import Library
 from index.retriever import HybridRetriever, RankingWeights
 from index.types import Hit
 from ingest.pipeline import IngestProgress, ingest
 from models.embedder import SentenceEmbedder
 from models.protocols import Embedder, Vectors
+from server.evaluation.questions import Question, read_questions
 
 _COLLECTION = "bench"
 _DEPTH = 20

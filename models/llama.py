@@ -8,7 +8,7 @@ import importlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 logger = logging.getLogger("mynah.llama")
@@ -38,6 +38,9 @@ class _LogBridge:
         line = (text or b"").decode("utf-8", "replace").strip()
         if not line or line == ".":
             return
+        listener: Callable[[str], None] | None = getattr(self._local, "listener", None)
+        if listener is not None:
+            listener(line)
         kept: deque[str] | None = getattr(self._local, "kept", None)
         if kept is not None and self._level >= logging.ERROR:
             kept.append(line)
@@ -52,6 +55,15 @@ class _LogBridge:
             yield kept
         finally:
             self._local.kept = None
+
+    @contextlib.contextmanager
+    def listen(self, listener: Callable[[str], None]) -> Iterator[None]:
+        """Hand every line that this thread's calls cause inside the block to `listener`."""
+        self._local.listener = listener
+        try:
+            yield
+        finally:
+            self._local.listener = None
 
 
 _bridge = _LogBridge()
@@ -80,3 +92,10 @@ def keep_errors() -> Iterator[deque[str]]:
     """Collect llama.cpp's error lines caused by this thread inside the block."""
     with _bridge.keep_errors() as kept:
         yield kept
+
+
+@contextlib.contextmanager
+def listen(listener: Callable[[str], None]) -> Iterator[None]:
+    """Hand llama.cpp's lines caused by this thread to `listener`, which must not raise."""
+    with _bridge.listen(listener):
+        yield

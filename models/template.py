@@ -110,12 +110,25 @@ class ChatTemplate:
         Roles that the template refuses or drops are merged into the next user turn. Raises
         `PromptInvalid` if it refuses the conversation nevertheless.
         """
+        return self.fit(messages, documents, add_generation_prompt=add_generation_prompt)[1]
+
+    def fit(
+        self,
+        messages: Sequence[Message],
+        documents: Sequence[PromptDocument] = (),
+        *,
+        add_generation_prompt: bool = True,
+    ) -> tuple[list[Message], list[Segment]]:
+        """As `render`, with the messages in the form that the template took.
+
+        A segment's `source` counts those messages, and then the documents.
+        """
         _check_messages(messages)
         messages = list(messages)
         if documents and not self.has_documents:
             messages, documents = put_documents_first(messages, documents), ()
         refusal: PromptInvalid | None = None
-        accepted: list[Segment] | None = None
+        accepted: tuple[list[Message], list[Segment]] | None = None
         for attempt in _attempts(messages):
             try:
                 segments = self._render(attempt, documents, add_generation_prompt)
@@ -123,8 +136,8 @@ class ChatTemplate:
                 refusal = refusal or error
                 continue
             if _says_all(attempt, segments):
-                return segments
-            accepted = accepted or segments
+                return attempt, segments
+            accepted = accepted or (attempt, segments)
         if accepted is not None:
             return accepted
         raise refusal or PromptInvalid("There are no messages to answer.", param="messages")

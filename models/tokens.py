@@ -43,18 +43,25 @@ class PromptTokenizer:
         segments = self.template.render(
             messages, documents, add_generation_prompt=add_generation_prompt
         )
-        return Prompt(tuple(self._with_bos(self.encode(segments))))
+        return Prompt(tuple(self.with_bos(self.encode(segments))))
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
         """Token ids of the segments, joined."""
-        ids: list[int] = []
+        return [token for _, ids in self.encode_runs(segments) for token in ids]
+
+    def encode_runs(self, segments: Iterable[Segment]) -> list[tuple[Segment, list[int]]]:
+        """Each run of scaffold or content, as it is joined for tokenising, with its token ids."""
+        runs: list[tuple[Segment, list[int]]] = []
+        last: int | None = None
         for run in _join_for_tokenising(segments):
-            follows_text = bool(ids) and not self.vocabulary.is_special(ids[-1])
+            follows_text = last is not None and not self.vocabulary.is_special(last)
             if run.is_content:
-                ids += self.encode_content(run.text, follows_text=follows_text)
+                ids = self.encode_content(run.text, follows_text=follows_text)
             else:
-                ids += self._tokenize(run.text, parse_special=True, follows_text=follows_text)
-        return ids
+                ids = self._tokenize(run.text, parse_special=True, follows_text=follows_text)
+            runs.append((run, ids))
+            last = ids[-1] if ids else last
+        return runs
 
     def encode_content(self, text: str, *, follows_text: bool = False) -> list[int]:
         """Token ids of data, without any id that the model takes for control."""
@@ -124,7 +131,8 @@ class PromptTokenizer:
                 return ids[len(prefix) :]
         return self.vocabulary.tokenize(text, parse_special=parse_special)
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
+    def with_bos(self, ids: list[int]) -> list[int]:
+        """The ids of a whole prompt, with one BOS in front where the vocabulary wants it."""
         bos = self.vocabulary.bos_id
         if not self.vocabulary.adds_bos:
             return ids

@@ -38,7 +38,7 @@ class AccessRules:
 
     A server on loopback without keys is open to this machine, and so to every page in its
     browser. A page of another site gives itself away by its `Origin`, and one that made its own
-    name resolve to 127.0.0.1 by its `Host`; both are refused.
+    name resolve to 127.0.0.1 by its `Host`; both are refused. `open_paths` need no key.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class AccessRules:
         host: str,
         allowed_hosts: tuple[str, ...] = (),
         allowed_origins: tuple[str, ...] = (),
+        open_paths: frozenset[str] = OPEN_PATHS,
     ) -> None:
         self._keys = keys
         self._is_loopback = is_loopback(host)
         self._allowed_hosts = frozenset(name.lower() for name in allowed_hosts)
         self._allowed_origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
+        self._open_paths = open_paths
         self._had_keys = False
 
     def admit(self, path: str, headers: Mapping[str, str]) -> str | None:
@@ -62,7 +64,7 @@ class AccessRules:
         """
         self._check_host(headers.get("host", ""))
         self._check_origin(headers.get("origin"), headers.get("host", ""))
-        return None if path in OPEN_PATHS else self._check_key(headers.get("authorization"))
+        return None if path in self._open_paths else self._check_key(headers.get("authorization"))
 
     def is_foreign_but_allowed(self, origin: str | None) -> bool:
         """Whether replies need CORS headers for this origin."""

@@ -10,7 +10,9 @@ from server.errors import ModelMissing
 
 if TYPE_CHECKING:
     from index.collection import Library
+    from models.engine import LlamaEngine
     from models.protocols import Embedder
+    from models.registry import Registry
     from server.components import Services
     from server.config import Settings
     from server.grounding.grounder import GroundingRules
@@ -21,12 +23,12 @@ _NUM_FOUND = 12
 
 
 def find_model(settings: Settings) -> Path:
-    """The GGUF to load: the one that is set, or the newest of those that come with Mynah.
+    """The GGUF to load: the one that is set, else the registry's default, else the bundled one.
 
-    Raises `ModelMissing`, and `ModelFileInvalid` for what does not begin as a GGUF does, so that
-    a wrong path is known before a server listens.
+    Raises `ModelMissing`, `RegistryDamaged`, and `ModelFileInvalid` for what does not begin as a
+    GGUF does, so that a wrong path is known before a server listens.
     """
-    path = settings.model or _find_bundled_model()
+    path = _choose_model(settings)
     try:
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
@@ -39,11 +41,18 @@ def find_model(settings: Settings) -> Path:
     return path
 
 
+def open_registry(settings: Settings) -> Registry:
+    """The models of the data directory."""
+    from models.registry import Registry
+
+    return Registry(settings.data_dir / "models")
+
+
 def resolve_mode(settings: Settings) -> Mode:
-    """The grounding mode: a small bundled model quotes, a larger one may use its own words."""
+    """The grounding mode: a small model trained to quote does, any other may use its own words."""
     if settings.grounding_mode != "auto":
         return settings.grounding_mode
-    return "quote" if _is_bundled(settings) else "answer"
+    return "quote" if _is_trained_to_quote(settings) else "answer"
 
 
 def make_embedder(settings: Settings) -> Embedder:
@@ -60,14 +69,29 @@ def open_library(settings: Settings, embedder: Embedder | None = None) -> Librar
     return Library(settings.data_dir, embedder or make_embedder(settings))
 
 
+def open_engine(settings: Settings, path: Path) -> LlamaEngine:
+    """The engine over the GGUF at `path`; that takes seconds. Raises a `ModelError`."""
+    from models.engine import LlamaEngine
+    from models.engine_settings import EngineSettings
+
+    return LlamaEngine(
+        EngineSettings(
+            path=path,
+            num_ctx=settings.context_tokens,
+            num_slots=settings.num_slots,
+            num_threads=settings.num_threads,
+            num_gpu_layers=settings.num_gpu_layers,
+            max_waiting=settings.max_waiting,
+        )
+    )
+
+
 def load_services(settings: Settings, *, is_warm: bool) -> Services:
     """The engine loaded and, with `is_warm`, the embedder too; that takes seconds.
 
     Raises a `ModelError`, `StoreError` or `ModelMissing`.
     """
     from index.retriever import HybridRetriever
-    from models.engine import LlamaEngine
-    from models.engine_settings import EngineSettings
     from server.components import Services
     from server.grounding.grounder import GroundingService
 
@@ -75,16 +99,7 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
     embedder = make_embedder(settings)
     library = open_library(settings, embedder)
     try:
-        engine = LlamaEngine(
-            EngineSettings(
-                path=path,
-                num_ctx=settings.context_tokens,
-                num_slots=settings.num_slots,
-                num_threads=settings.num_threads,
-                num_gpu_layers=settings.num_gpu_layers,
-                max_waiting=settings.max_waiting,
-            )
-        )
+        engine = open_engine(settings, path)
     except BaseException:
         library.close()
         raise
@@ -97,7 +112,7 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
         if is_warm:
             embedder.encode(["warm"])
         grounder = GroundingService(
-            engine, HybridRetriever(library, embedder), embedder, _grounding_rules(settings)
+            engine, HybridRetriever(library, embedder), embedder, grounding_rules(settings)
         )
     except BaseException:
         close()
@@ -105,7 +120,8 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
     return Services(engine, grounder, library.collections, close)
 
 
-def _grounding_rules(settings: Settings) -> GroundingRules:
+def grounding_rules(settings: Settings) -> GroundingRules:
+    """How answers of the model that is set are grounded."""
     from server.grounding.grounder import GroundingRules
 
     return GroundingRules(
@@ -114,28 +130,47 @@ def _grounding_rules(settings: Settings) -> GroundingRules:
         max_passages=settings.max_passages,
         answer_tokens=settings.answer_tokens,
         unsupported=settings.unsupported_sentences,
-        # The bundled model was trained for the task and knows no instructions.
-        is_instructed=not _is_bundled(settings),
+        # Such a model was trained for the task and knows no instructions.
+        is_instructed=not _is_trained_to_quote(settings),
     )
 
 
-def _is_bundled(settings: Settings) -> bool:
-    return settings.model is None or settings.model.resolve().parent == _weights_folder().resolve()
+def _choose_model(settings: Settings) -> Path:
+    from models.imitation.errors import ModelUnknown
+    from models.registry_entries import find_bundled
+
+    registry = open_registry(settings)
+    model = settings.model
+    if model is not None and (model.is_absolute() or model.exists()):
+        return model
+    if model is not None:
+        try:
+            entry = registry.get(str(model))
+        except ModelUnknown as error:
+            raise ModelMissing(
+                f"there is no model file {model} here, and {error.message}", param="model"
+            ) from None
+    else:
+        default = registry.default()
+        if default is None:
+            bundled = find_bundled()
+            if bundled is None:
+                raise ModelMissing(
+                    "no model comes with this installation; name a GGUF file with --model PATH.",
+                    param="model",
+                )
+            return bundled
+        entry = default
+    registry.check_file(entry)
+    return entry.path
 
 
-def _weights_folder() -> Path:
-    import models
+def _is_trained_to_quote(settings: Settings) -> bool:
+    """Whether the model comes with Mynah, or says that its verdict mark can be read."""
+    from models.gguf import read_header
+    from models.registry_entries import find_bundled
 
-    return Path(models.__file__ or "").parent / "weights"
-
-
-def _find_bundled_model() -> Path:
-    found = sorted(
-        _weights_folder().glob("*.gguf"), key=lambda path: (path.stat().st_mtime, path.name)
-    )
-    if not found:
-        raise ModelMissing(
-            "no model comes with this installation; name a GGUF file with --model PATH.",
-            param="model",
-        )
-    return found[-1]
+    path, bundled = find_model(settings), find_bundled()
+    if bundled is not None and path.resolve().parent == bundled.resolve().parent:
+        return True
+    return "mynah.verdict_mark" in read_header(path).metadata

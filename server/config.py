@@ -21,7 +21,7 @@ from server.errors import ConfigInvalid
 
 PREFIX = "MYNAH_"
 # Read by the command line itself, not settings.
-OTHER_VARIABLES = frozenset({"MYNAH_CONFIG", "MYNAH_DEBUG"})
+OTHER_VARIABLES = frozenset({"MYNAH_CONFIG", "MYNAH_DEBUG", "MYNAH_TEACHER_API_KEY"})
 CONFIG_FILENAME = "mynah.toml"
 
 TextTuple = Annotated[tuple[str, ...], NoDecode]
@@ -40,7 +40,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address that `serve` binds.")
     port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 takes a free one.")
     model: Path | None = Field(
-        None, description="GGUF file to load; by default the newest one that comes with Mynah."
+        None,
+        description="GGUF file to load, or the name of a registered model; by default the one"
+        " that `mynah models use` chose, else the one that comes with Mynah.",
     )
     context_tokens: int | None = Field(
         None,
@@ -117,10 +119,18 @@ class Settings(BaseSettings):
         """Only values given: `load_settings` merges the sources, so that it can name them."""
         return (init_settings,)
 
-    @field_validator("data_dir", "model", "embedder", "api_keys_file", mode="after")
+    @field_validator("data_dir", "embedder", "api_keys_file", mode="after")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _expand_model(cls, value: Path | None) -> Path | None:
+        """A bare name that is no file here stays as it is: it may be that of a registered model."""
+        if value is None or (len(value.parts) == 1 and not value.expanduser().exists()):
+            return value
+        return value.expanduser().absolute()
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod

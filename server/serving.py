@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 
 import uvicorn
+from fastapi import FastAPI
 
 from server.access import AccessRules, check_address
 from server.app import create_app
@@ -35,7 +36,8 @@ def run_server(settings: Settings) -> None:
     check_address(settings.host, keys)
     find_model(settings)
     loader = ServiceLoader(lambda: load_services(settings, is_warm=True))
-    server = _Server(settings, make_components(settings, keys, loader))
+    app = create_app(make_components(settings, keys, loader))
+    server = SignalledServer(app, settings.shutdown_timeout_s)
     with bind(settings.host, settings.port) as listener:
         write(f"Mynah listens on {to_url(listener)} (Ctrl-C stops it)")
         sys.stdout.flush()
@@ -96,19 +98,19 @@ def set_up_logging(level: str) -> None:
         logging.getLogger("mynah.llama").setLevel(logging.WARNING)
 
 
-class _Server(uvicorn.Server):
+class SignalledServer(uvicorn.Server):
     """uvicorn, but a signal that asked it to stop ends the process with exit code 0."""
 
-    def __init__(self, settings: Settings, components: Components) -> None:
+    def __init__(self, app: FastAPI, shutdown_timeout_s: int) -> None:
         super().__init__(
             uvicorn.Config(
-                create_app(components),
+                app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 lifespan="off",
                 ws="none",
-                timeout_graceful_shutdown=settings.shutdown_timeout_s,
+                timeout_graceful_shutdown=shutdown_timeout_s,
             )
         )
 

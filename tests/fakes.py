@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -47,6 +47,7 @@ class ScriptedEngine:
         word_delay_s: float = 0.0,
         queue_is_full: bool = False,
         fail_after_words: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._answers = script if callable(script) else _in_turn(script)
         self._score_text = score_text or _word_overlap
@@ -60,6 +61,7 @@ class ScriptedEngine:
         self.generations: list[ScriptedGeneration] = []
         self.prompt_texts: list[str] = []
         self.is_closed = False
+        self._metadata = dict(metadata or {})
 
     @property
     def info(self) -> ModelInfo:
@@ -72,7 +74,7 @@ class ScriptedEngine:
             num_ctx_train=self._num_ctx,
             num_vocab=1 << 20,
             has_documents_template=True,
-            metadata={},
+            metadata=self._metadata,
         )
 
     @property

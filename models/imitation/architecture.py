@@ -1,4 +1,4 @@
-"""A Llama-architecture decoder over trees of segments, as GGUF's `llama` describes it."""
+"""A Llama-architecture decoder, as GGUF's `llama` describes it."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     `cos` and `sin` are `[batch, length, 1, head_width / 2]`. GGUF's llama pairs dimensions
     (0, 1), (2, 3), ...; Hugging Face pairs halves instead.
     """
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
@@ -143,15 +144,3 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Return `[..., vocab_size]` for hidden states `[..., width]`."""
         return functional.linear(hidden, self.embedding.weight)
-
-
-def tree_mask(segments: Tensor, seen: Tensor) -> Tensor:
-    """Return the bool attention mask `[batch, 1, length, length]` of rows of segments.
-
-    `segments` int64 `[batch, length]`; `seen` bool `[batch, segments, segments]` from
-    `rows.ancestors`. A position sees earlier positions of its own segment and of those above.
-    """
-    length = segments.shape[1]
-    rows = torch.gather(seen, 1, segments[:, :, None].expand(-1, -1, seen.shape[2]))
-    mask = torch.gather(rows, 2, segments[:, None, :].expand(-1, length, -1))
-    return mask.tril()[:, None]

@@ -11,20 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.imitation.architecture import tree_mask
-from models.imitation.dataset import FIELDS
-from models.imitation.rows import ANSWER, ancestors
-
-# The first word of an answer chooses the sentence; it is counted apart from the words copied.
-FIRST = 5
+from models.imitation.rows import ANSWER, FIELDS, FIRST
 
 
 @dataclass(frozen=True)
 class Batch:
     """Tensors of fixed shape: rows, and the positions whose predictions cost something.
 
-    `picks` int64 `[num_picks]` index the flattened rows; `targets`, `kinds` and `groups` go with
-    them (`groups` numbers the questions of the batch from 1). Unused picks have kind 0.
+    `picks` int64 `[num_picks]` index the flattened rows; `targets` and `kinds` go with them.
+    Unused picks have kind 0.
     """
 
     tokens: Tensor
@@ -33,52 +28,73 @@ class Batch:
     picks: Tensor
     targets: Tensor
     kinds: Tensor
-    groups: Tensor
 
 
 class RowReader:
-    """Reads batches from a folder of rows; the batch of a step depends on the step alone."""
+    """Reads batches from a folder of rows; the batch of a step depends on the step alone.
 
-    def __init__(self, folder: Path, tokens_per_step: int, seed: int, assistant: int) -> None:
+    Rows come in the order in which they were written the first time (so an early part of a run sees
+    what was put first), then shuffled.
+    """
+
+    def __init__(self, folder: Path, rows_per_step: int, seed: int) -> None:
         self._folder = folder
-        self._tokens_per_step = tokens_per_step
+        self._rows_per_step = rows_per_step
         self._seed = seed
-        self._assistant = assistant
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
-        # Opened at the first batch: a later stage may still be being written when a run starts.
         return {name: np.load(self._folder / f"{name}.npy", mmap_mode="r") for name in FIELDS}
 
+    @property
+    def num_steps(self) -> int:
+        """Steps in which every row is seen once."""
+        return max(1, len(self._fields["tokens"]) // self._rows_per_step)
+
+    @property
+    def row_length(self) -> int:
+        """Positions of a row."""
+        return int(self._fields["tokens"].shape[1])
+
     def batch(self, step: int) -> Batch:
-        num_rows, length = self._fields["tokens"].shape
-        batch_rows = min(num_rows, max(1, self._tokens_per_step // length))
-        per_epoch = num_rows // batch_rows
-        order = np.random.default_rng((self._seed, step // per_epoch)).permutation(num_rows)
-        start = step % per_epoch * batch_rows
-        return self.select(np.sort(order[start : start + batch_rows]), (self._seed, step))
+        """Return the batch of `step`."""
+        num_rows = len(self._fields["tokens"])
+        size = min(num_rows, self._rows_per_step)
+        epoch, place = divmod(step, self.num_steps)
+        order = np.arange(num_rows)
+        if epoch:
+            order = np.random.default_rng((self._seed, epoch)).permutation(num_rows)
+        return self.select(np.sort(order[place * size : (place + 1) * size]), (self._seed, step))
 
     def select(self, rows: Any, seed: tuple[int, ...]) -> Batch:
         """Return the batch of the rows with these indices."""
         part = {name: np.asarray(array[rows]) for name, array in self._fields.items()}
         kinds = part["kinds"].reshape(-1)
-        # A quarter of the positions is predicted: all verdicts and first words of answers, then as
-        # much of the answers, then of questions and passages, as there is room for, at random.
+        # A quarter of the positions is predicted: answers, then as much of the questions and
+        # passages as there is room for, at random. One shape for every batch.
         noise = np.random.default_rng(seed).random(kinds.size)
-        is_first = (part["tokens"].reshape(-1) == self._assistant) & (kinds == ANSWER)
-        kinds = np.where(is_first, FIRST, kinds)
-        rank = np.array([9.0, 4.0, 4.0, 3.0, 0.0, 1.0])[kinds] + noise
-        picks = np.argsort(rank)[: kinds.size // 4]
-        groups = part["questions"].astype(np.int64)
-        groups += np.where(groups > 0, 256 * np.arange(len(rows))[:, None], 0)
-        seen = torch.from_numpy(ancestors(part["parents"]))
-        segments = torch.from_numpy(part["segments"].astype(np.int64))
+        rank = np.where((kinds == ANSWER) | (kinds == FIRST), 0.0, np.where(kinds > 0, 2.0, 4.0))
+        picks = np.argsort(rank + noise)[: kinds.size // 4]
         return Batch(
             tokens=torch.from_numpy(part["tokens"].astype(np.int64)),
             positions=torch.from_numpy(part["positions"].astype(np.int64)),
-            mask=tree_mask(segments, seen),
+            mask=attention_mask(
+                torch.from_numpy(part["examples"].astype(np.int64)),
+                torch.from_numpy(part["passages"].astype(np.int64)),
+            ),
             picks=torch.from_numpy(picks),
             targets=torch.from_numpy(part["targets"].reshape(-1)[picks].astype(np.int64)),
             kinds=torch.from_numpy(kinds[picks].astype(np.int64)),
-            groups=torch.from_numpy(groups.reshape(-1)[picks]),
         )
+
+
+def attention_mask(examples: Tensor, passages: Tensor) -> Tensor:
+    """Return bool `[batch, 1, length, length]`, true where a row may see a column.
+
+    A position sees earlier ones of its own example; one inside passage `n` of a block-diagonal
+    example (`passages` > 0) sees what stands before all passages and its own passage alone.
+    """
+    same = examples[:, :, None] == examples[:, None, :]
+    inside, other = passages[:, :, None], passages[:, None, :]
+    open_ = (inside == 0) | (other == 0) | (inside == other)
+    return (same & open_).tril()[:, None]

@@ -1,4 +1,4 @@
-"""Training rows on disk: sources → examples → rows in memory-mapped arrays, and held-out examples.
+"""Training rows on disk: sources → tasks → ranked tasks → rows, and held-out tasks.
 
 `python -m models.imitation.dataset --data DATA --guard FILE --tokenizer T --out FOLDER`
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,97 +22,56 @@ from typing import Any
 import numpy as np
 
 from models.imitation import tokenizer as tokenizers
-from models.imitation.examples import (
-    Example,
-    Question,
-    document_examples,
-    is_held_out,
-    merge,
-    qa_examples,
-)
-from models.imitation.rows import MAX_SEGMENTS, Row, RowBuilder
+from models.imitation.embeddings import sentence_encoder
+from models.imitation.examples import document_examples, is_held_out, qa_examples
+from models.imitation.packs import read_packs
+from models.imitation.rows import FIELDS, RankedTask, Row, RowBuilder, Variation
 from models.imitation.sources import Decontaminator, Passage, read_jsonl
+from models.imitation.tasks import (
+    Task,
+    conversation_tasks,
+    dialogue_tasks,
+    example_tasks,
+    locate_lines,
+    with_passages,
+)
+from models.protocols import Vectors
+from models.text.ranking import RankedSentence, ScoredPassage, rank_sentences
 
-FIELDS = ("tokens", "targets", "positions", "segments", "kinds", "questions", "parents")
 HELD_OUT_SHARE = 0.03
 # Large single-style sources are capped, so that no one way of asking dominates.
-CAPS = {"dstc9_faq": 5000, "medquad": 6000, "openstax_glossary": 6000}
+CAPS = {"dstc9_faq": 2200, "medquad": 2200, "openstax_glossary": 2200}
+NUM_MADE = 6000
+# A task of a written conversation stands in the rows this often for every other task.
+PACK_REPEATS = 3
+MAX_PASSAGES = 5
+ROW_LENGTH = 512
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One part of the curriculum."""
-
-    name: str
-    length: int
-    num_rows: int
-    max_passages: int
-    num_negatives: int
-
-
-STAGES = (
-    Stage("short", 384, 5_000, 1, 3),
-    Stage("main", 640, 5_000, 3, 4),
-    Stage("long", 1408, 300, 5, 5),
-)
-
-
-def write(rows: Iterator[Row], stage: Stage, folder: Path) -> int:
-    """Write up to `stage.num_rows` rows to `folder`, one `.npy` a field; return how many."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, list[Any]] = {field: [] for field in FIELDS}
-    for row in islice(rows, stage.num_rows):
-        for field in FIELDS:
-            parts[field].append(getattr(row, field))
-    for field in FIELDS:
-        np.save(folder / f"{field}.npy", np.stack(parts[field]))
-    return len(parts["tokens"])
-
-
-def save_examples(examples: Iterable[Example], path: Path) -> None:
-    """Write examples as JSON lines."""
-    with path.open("w", encoding="utf-8") as out:
-        for example in examples:
-            out.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
-
-
-def load_examples(path: Path) -> list[Example]:
-    """Return the examples that `save_examples` wrote."""
-    return [
-        Example(
-            row["source"],
-            row["group"],
-            tuple(Passage(**passage) for passage in row["passages"]),
-            tuple(Question(q["text"], tuple(q["gold"]), q["passage"]) for q in row["questions"]),
-        )
-        for row in read_jsonl(path)
+def read_tasks(
+    data: Path, guard: Decontaminator, rng: random.Random
+) -> tuple[list[Task], list[Task]]:
+    """Return tasks of all sources, shuffled: those to train on and those held out."""
+    rows = [row for path in sorted((data / "qa").glob("*.xz")) for row in read_jsonl(path)]
+    rng.shuffle(rows)
+    tasks = [
+        *capped(example_tasks(qa_examples(rows, guard))),
+        *dialogue_tasks(rows, guard),
+        *islice(made_tasks(data, guard, rng), NUM_MADE),
+        *(task for conversation in read_packs() for task in conversation_tasks(conversation)),
     ]
+    rng.shuffle(tasks)
+    held = [task for task in tasks if is_held_out(task.group, HELD_OUT_SHARE)]
+    return [task for task in tasks if not is_held_out(task.group, HELD_OUT_SHARE)], held
 
 
-def capped(examples: list[Example]) -> list[Example]:
-    """Return `examples` with at most `CAPS` of each large source, in order."""
-    counts: Counter[str] = Counter()
-    kept = []
-    for example in examples:
-        family = example.source.split("/")[0]
-        counts[family] += 1
-        if counts[family] <= CAPS.get(family, 1_000_000):
-            kept.append(example)
-    return kept
-
-
-def interleave(
-    parts: list[list[Example]], weights: list[float], rng: random.Random
-) -> Iterator[Example]:
-    """Yield examples for ever, drawing the list by `weights`, each list in order and again."""
-    places = [0] * len(parts)
-    while True:
-        index = rng.choices(range(len(parts)), weights)[0]
-        part = parts[index]
-        if places[index] % len(part) == 0:
-            rng.shuffle(part)
-        yield part[places[index] % len(part)]
-        places[index] += 1
+def made_tasks(data: Path, guard: Decontaminator, rng: random.Random) -> Iterator[Task]:
+    """Yield at most two tasks of a document, so that many documents are drawn on."""
+    documents = [d for d in read_jsonl(data / "corpus/shard-00.jsonl.xz") if is_wanted(d)]
+    rng.shuffle(documents)
+    for document in documents:
+        tasks = list(example_tasks(document_examples(document, guard, rng, 4)))
+        yield from rng.sample(tasks, min(2, len(tasks)))
 
 
 def is_wanted(document: dict[str, Any]) -> bool:
@@ -120,67 +81,146 @@ def is_wanted(document: dict[str, Any]) -> bool:
     return "law-xml" not in document["source"] or is_held_out(document["path"], 0.15)
 
 
+def capped(tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield `tasks` with at most `CAPS` of each large source, in order."""
+    counts: Counter[str] = Counter()
+    for task in tasks:
+        family = task.source.split("/")[0]
+        counts[family] += 1
+        if counts[family] <= CAPS.get(family, 1_000_000):
+            yield task
+
+
+class TaskRanker:
+    """Ranks the sentences of tasks as the retriever and the grounder would."""
+
+    def __init__(self, encode: Callable[[list[str]], Vectors]) -> None:
+        self._encode = encode
+        self._known: dict[str, Any] = {}
+
+    @property
+    def num_encoded(self) -> int:
+        """Texts that were embedded so far."""
+        return len(self._known)
+
+    def rank(self, tasks: Sequence[Task], rng: random.Random, pool: Sequence[Passage]) -> Any:
+        """Yield a `RankedTask` for each task, some with a passage of `pool` among theirs."""
+        for start in range(0, len(tasks), 64):
+            batch = [self._prepare(task, rng, pool) for task in tasks[start : start + 64]]
+            # First pass: note what would be embedded; second: embed it at once, then rank.
+            wanted: dict[str, None] = {}
+            for task, gold in batch:
+                self._rank(task, gold, partial(self._note, wanted))
+            missing = sorted(wanted, key=len)
+            self._known.update(zip(missing, self._encode(missing), strict=True))
+            for task, gold in batch:
+                ranked = self._rank(task, gold, self._look_up)
+                yield RankedTask(task, tuple(ranked), gold)
+
+    def _prepare(
+        self, task: Task, rng: random.Random, pool: Sequence[Passage]
+    ) -> tuple[Task, frozenset[tuple[int, int]]]:
+        others = [rng.choice(pool)] if rng.random() < 0.3 else []
+        most = MAX_PASSAGES if len(task.passages) > 4 else 4
+        shown = with_passages(task, others, rng, rng.randint(2, most))
+        return shown, locate_lines(shown)
+
+    def _rank(
+        self, task: Task, gold: frozenset[tuple[int, int]], encode: Any
+    ) -> list[RankedSentence]:
+        passages = [ScoredPassage(p.text, p.title.rpartition(" > ")[2], 0.5) for p in task.passages]
+        return rank_sentences(task.query, passages, encode, max_embedded=9, kept=gold)
+
+    def _note(self, wanted: dict[str, None], texts: Sequence[str]) -> Vectors:
+        wanted.update((text, None) for text in texts if text not in self._known)
+        return np.zeros((len(texts), 1), np.float32)
+
+    def _look_up(self, texts: Sequence[str]) -> Vectors:
+        return np.stack([self._known[text] for text in texts])
+
+
+def repeat(tasks: list[RankedTask], num_epochs: int, rng: random.Random) -> Iterator[RankedTask]:
+    """Yield `tasks` in a new order for each epoch, written conversations more often."""
+    for _ in range(num_epochs):
+        epoch = [
+            task
+            for task in tasks
+            for _ in range(PACK_REPEATS if task.task.source.startswith("written") else 1)
+        ]
+        rng.shuffle(epoch)
+        yield from epoch
+
+
+def write(rows: Iterator[Row], folder: Path) -> int:
+    """Write rows to `folder`, one `.npy` a field; return how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, list[Any]] = {field: [] for field in FIELDS}
+    for row in rows:
+        for field in FIELDS:
+            parts[field].append(getattr(row, field))
+    for field in FIELDS:
+        np.save(folder / f"{field}.npy", np.stack(parts[field]))
+    return len(parts["tokens"])
+
+
+def save_ranked(tasks: list[RankedTask], path: Path) -> None:
+    """Write ranked tasks; only this program reads them again."""
+    path.write_bytes(pickle.dumps(tasks))
+
+
+def load_ranked(path: Path) -> list[RankedTask]:
+    """Return what `save_ranked` wrote."""
+    found: list[RankedTask] = pickle.loads(path.read_bytes())  # noqa: S301 - our own file
+    return found
+
+
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Build training rows and held-out examples.")
+    parser = argparse.ArgumentParser(description="Build training rows and held-out tasks.")
     parser.add_argument("--data", type=Path, required=True, help="folder with qa/ and corpus/")
     parser.add_argument("--guard", type=Path, nargs="*", default=[], help="files never to train on")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--block-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    guard = Decontaminator(options.guard)
-    tokenizer = tokenizers.load(options.tokenizer)
-
-    rows = (row for path in sorted((options.data / "qa").glob("*.xz")) for row in read_jsonl(path))
-    qa = qa_examples(rows, guard)
-    documents = [d for d in read_jsonl(options.data / "corpus/shard-00.jsonl.xz") if is_wanted(d)]
-    print(f"{len(qa)} qa rows, {len(documents)} documents", flush=True)
-
     options.out.mkdir(parents=True, exist_ok=True)
-    qa_out = [e for e in qa if is_held_out(e.group, HELD_OUT_SHARE)]
-    rng.shuffle(qa_out)
-    save_examples(qa_out[:700], options.out / "held-qa.jsonl")
-    qa_in = [e for e in qa if not is_held_out(e.group, HELD_OUT_SHARE)]
-    rng.shuffle(qa_in)
-    qa_in = capped(qa_in)
-    by_size: dict[int, list[list[Example]]] = defaultdict(list)
-    held: list[Example] = []
-    num_dropped = 0
-    for document in documents:
-        size = (1, 3, 3, 5)[rng.randrange(4)]
-        group = f"{document['source']}/{document['path']}"
-        if is_held_out(group, HELD_OUT_SHARE):
-            held += document_examples(document, guard, rng, 4)
-            continue
-        made = document_examples(document, guard, rng, size)
-        num_dropped += not made
-        by_size[size].append(made)
-    rng.shuffle(held)
-    save_examples(held[:400], options.out / "held-made.jsonl")
-    print(
-        f"{len(qa_in)} qa rows kept, {len(held)} made held out, {num_dropped} documents empty",
-        flush=True,
-    )
-
-    counts: Counter[str] = Counter()
-    for stage in STAGES:
-        merged = merge(qa_in, rng, stage.max_passages)
-        made = [example for part in by_size[stage.max_passages] for example in part]
-        mixed = counted(interleave([merged, made], [0.55, 0.45], rng), counts)
-        builder = RowBuilder(tokenizer, stage.length, rng)
-        num_rows = write(builder.rows(mixed, stage.num_negatives), stage, options.out / stage.name)
-        print(f"{stage.name}: {len(merged)}+{len(made)} examples, {num_rows} rows", flush=True)
+    cache = options.out / "ranked.pkl"
+    ranked = load_ranked(cache) if cache.exists() else []
+    if not ranked:
+        training, held = read_tasks(options.data, Decontaminator(options.guard), rng)
+        print(f"{len(training)} tasks to train on, {len(held)} held out", flush=True)
+    else:
+        # Conversations that were written since.
+        known = {task.task.group for task in ranked}
+        written = [t for c in read_packs() for t in conversation_tasks(c) if t.group not in known]
+        training = [task for task in written if not is_held_out(task.group, HELD_OUT_SHARE)]
+        held = []
+        print(f"{len(ranked)} tasks ranked before, {len(training)} more", flush=True)
+    if training:
+        pool = [rng.choice(task.passages) for task in training]
+        ranker = TaskRanker(sentence_encoder())
+        started_s = time.monotonic()
+        for task in ranker.rank(training, rng, pool):
+            ranked.append(task)
+            if len(ranked) % 1280 == 0:
+                speed = ranker.num_encoded / (time.monotonic() - started_s)
+                print(f"{len(ranked)} tasks ranked, {speed:.0f} texts/s", flush=True)
+        save_ranked(ranked, cache)
+        if held:
+            save_ranked(list(ranker.rank(held, rng, pool)), options.out / "held.pkl")
+    counts = Counter(task.task.source for task in ranked)
     (options.out / "sources.json").write_text(json.dumps(dict(counts.most_common()), indent=1))
-    print(f"{MAX_SEGMENTS} segments a row at most")
-
-
-def counted(examples: Iterator[Example], counts: Counter[str]) -> Iterator[Example]:
-    """Yield `examples`, counting them by source."""
-    for example in examples:
-        counts[example.source] += 1
-        yield example
+    builder = RowBuilder(
+        tokenizers.load(options.tokenizer),
+        ROW_LENGTH,
+        rng,
+        Variation(block_share=options.block_share),
+    )
+    num_rows = write(builder.rows(repeat(ranked, options.epochs, rng)), options.out / "rows")
+    print(f"{num_rows} rows of {ROW_LENGTH}")
 
 
 if __name__ == "__main__":

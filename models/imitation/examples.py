@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,8 +30,6 @@ LEFT_OUT = (
     "mtrag",
     "wiki_hop",
 )
-
-UNANSWERABLE_SHARE = 0.28
 
 
 @dataclass(frozen=True)
@@ -103,47 +100,6 @@ def qa_examples(rows: Iterable[dict[str, Any]], guard: Decontaminator) -> list[E
         group = f"{row['source']}/{passages[0].title}"
         found.append(Example(row["source"], group, tuple(passages), (question,)))
     return found
-
-
-def merge(examples: Iterable[Example], rng: random.Random, max_passages: int) -> list[Example]:
-    """Return examples in which questions of one group share their passages.
-
-    A question whose gold passage did not fit stays as one that the passages do not answer, which
-    makes near misses: other passages of the same document.
-    """
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        groups[example.group].append(example)
-    merged = []
-    for found in groups.values():
-        rng.shuffle(found)
-        while found:
-            num_passages = rng.randint(1, max_passages)
-            size = rng.randint(num_passages, num_passages + 2)
-            merged.append(_merge_part(found[:size], num_passages, rng))
-            del found[:size]
-    return merged
-
-
-def _merge_part(part: list[Example], num_passages: int, rng: random.Random) -> Example:
-    passages: dict[str, Passage] = {}
-    for example in part:
-        passages.setdefault(example.passages[0].text, example.passages[0])
-    for example in part:
-        for passage in example.passages[1:]:
-            passages.setdefault(passage.text, passage)
-    # A first question loses its gold passage now and then, also where it is the only one.
-    if rng.random() < UNANSWERABLE_SHARE / 2 and len(passages) > 1:
-        passages.pop(part[0].passages[0].text)
-    chosen = list(passages.values())[:num_passages]
-    rng.shuffle(chosen)
-    questions = [locate(e.questions[0], e.passages[0].text, chosen) for e in part]
-    answered = [question for question in questions if question.gold]
-    missed = [question for question in questions if not question.gold]
-    most = len(answered) * UNANSWERABLE_SHARE / (1 - UNANSWERABLE_SHARE) + rng.random()
-    kept = answered + missed[: max(int(most), not answered)]
-    rng.shuffle(kept)
-    return Example(part[0].source, part[0].group, tuple(chosen), tuple(kept))
 
 
 def locate(question: Question, gold_text: str, passages: list[Passage]) -> Question:

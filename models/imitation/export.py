@@ -18,6 +18,7 @@ import numpy as np
 
 from models.imitation import tokenizer as tokenizers
 from models.imitation.tokenizer import BOS, CHAT_TEMPLATE, CONTROL_TOKENS, END, PAD
+from models.text.excerpts import EXCERPTS, PASSAGES_KEY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from models.imitation.architecture import Decoder, Shape
 
 TYPES = ("q8_0", "f16", "f32")
-# What answers put after a sentence, before the number of its passage (`rows.py`).
-VERDICT_MARK = " ["
 
 BLOCK_NAMES = {
     "attention_norm.weight": "attn_norm.weight",
@@ -46,11 +45,12 @@ BLOCK_NAMES = {
 class Card:
     """What the file says about itself."""
 
-    name: str = "mynah-quoter"
-    description: str = "Quotes the sentences of given passages that answer a question, and cites."
+    name: str = "mynah"
+    description: str = "Answers from given passages, cites them, and says when they hold no answer."
     license: str = "apache-2.0"
     version: str = "1"
     sources: tuple[tuple[str, str], ...] = field(default=())  # (name, licence) of training data
+    has_block_attention: bool = False
 
 
 def tensors(decoder: Decoder) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -149,8 +149,9 @@ def add_metadata(writer: object, shape: Shape, tokenizer: Tokenizer, card: Card,
     writer.add_pad_token_id(vocabulary[PAD])
     # The template writes it; added twice it would shift every position.
     writer.add_add_bos_token(False)
-    # The grounder reads a candidate's verdict off the chance of this mark behind it.
-    writer.add_string("mynah.verdict_mark", VERDICT_MARK)
+    # The grounder shows this model what it was trained on: excerpts of passages.
+    writer.add_string(PASSAGES_KEY, EXCERPTS)
+    writer.add_bool("mynah.block_attention", card.has_block_attention)
     writer.add_chat_template(CHAT_TEMPLATE)
 
 

@@ -1,7 +1,7 @@
-"""Muon for matrices: momentum, orthogonalised (Jordan et al. 2024), in the gradient's own dtype.
+"""Muon for matrices: momentum, orthogonalised (Jordan et al. 2024), in a dtype of choice.
 
-`torch.optim.Muon` orthogonalises in bfloat16, which processors without bf16 units do slowly, and
-one matrix at a time; here equal shapes are one batched product.
+`torch.optim.Muon` always orthogonalises in bfloat16, which processors without bf16 units do slowly,
+and one matrix at a time; here equal shapes are one batched product.
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose update has all singular values near 1, times `lr`."""
 
     def __init__(
-        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, momentum: float = 0.95
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -54,7 +59,6 @@ class Muon(torch.optim.Optimizer):
                     kept.lerp_(gradient, 1 - group["momentum"])
                     updates.append(gradient.lerp(kept, group["momentum"]))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                for parameter, update in zip(
-                    parameters, orthogonalise(torch.stack(updates)), strict=True
-                ):
+                steps = orthogonalise(torch.stack(updates).to(self._dtype)).to(updates[0].dtype)
+                for parameter, update in zip(parameters, steps, strict=True):
                     parameter.add_(update, alpha=-group["lr"] * scale)

@@ -1,13 +1,10 @@
-r"""Examples as fixed-size training rows: a forest of passages, questions and candidate answers.
+r"""Ranked tasks as rows of fixed length, several examples in each, none seeing another.
 
-A row holds trees. The trunk of a tree is its passages; each question is a branch; each candidate
-sentence is a leaf, which sees its trunk and its question but no other candidate. So a passage is
-computed once for all its questions, and a question once for all candidates, right and wrong:
+One example:
 
-    <|bos|><|document|>[1]\ntitle\ntext ... <|user|>question<|end|><|assistant|>
-                                                  ├─ gold sentence [1]<|end|>
-                                                  ├─ other sentence<|no|><|end|>
-                                                  └─ I could not find this ...<|no|><|end|>
+    <|bos|><|document|>[1]\ntitle\n74\tsentence\n31\tsentence<|document|>[2]...
+    <|user|>earlier question<|end|><|assistant|>earlier answer<|end|>
+    <|user|>question<|end|><|assistant|>sentence [1] sentence [2]<|end|>
 """
 
 from __future__ import annotations
@@ -19,281 +16,210 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.imitation.examples import Example, Question
-from models.imitation.questions import STOP_WORDS
-from models.imitation.sources import split_sentences, words
-from models.imitation.tokenizer import (
-    ASSISTANT,
-    BOS,
-    DOCUMENT,
-    END,
-    NO,
-    PAD,
-    REFUSAL,
-    USER,
-    control_id,
-)
+from models.imitation.tasks import Piece, Task
+from models.imitation.tokenizer import ASSISTANT, BOS, DOCUMENT, END, PAD, REFUSAL, USER, control_id
+from models.text.excerpts import Excerpt, build_excerpts
+from models.text.ranking import RankedSentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 # What a position's target is for; the trainer gives each kind its loss weight.
-NOTHING, TEXT, QUESTION, ANSWER, VERDICT = range(5)
-MAX_SEGMENTS = 96
-NO_PARENT = 255
-# A question with its candidates seldom takes more.
-ROOM_FOR_QUESTION = 120
+NOTHING, TEXT, ANSWER, FIRST = range(4)
+PADDING = 255
 # Examples among which one is looked for that fits into what is left of a row.
-NUM_WAITING = 24
-FOLLOW_UP_SHARE = 0.3
+NUM_WAITING = 32
 
 
-class RowFull(Exception):
-    """The tree does not fit into what is left of the row."""
+@dataclass(frozen=True)
+class RankedTask:
+    """A task with its passages' sentences ranked; `gold` are (passage, start) of those needed."""
+
+    task: Task
+    ranked: tuple[RankedSentence, ...]
+    gold: frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How rows differ from one another and from what serving shows."""
+
+    lost_gold_share: float = 0.33  # of tasks that may lose their gold passages
+    second_share: float = 0.5  # of answers of one sentence that go on with the next best one
+    min_lines: int = 3
+    max_lines: int = 8
+    score_noise: float = 0.04
+    block_share: float = 0.0  # of examples whose passages do not see one another
 
 
 @dataclass
 class Row:
-    """Fixed-size arrays of one row; `length` positions and `MAX_SEGMENTS` segments.
+    """Arrays `[length]`: uint16 `tokens`, `targets`, `positions`, uint8 the others.
 
-    `tokens`, `targets`, `positions` uint16; `segments`, `kinds`, `questions` uint8 (`questions`
-    numbers the questions from 1, so that the verdicts on one question can be compared);
-    `parents` uint8, `NO_PARENT` where a segment is a trunk or unused.
+    `examples`: which example of the row, `PADDING` for none; `passages`: which document of a
+    block-diagonal example, 0 for none; `kinds`: what the target is for.
     """
 
     tokens: NDArray[np.uint16]
     targets: NDArray[np.uint16]
     positions: NDArray[np.uint16]
-    segments: NDArray[np.uint8]
+    examples: NDArray[np.uint8]
+    passages: NDArray[np.uint8]
     kinds: NDArray[np.uint8]
-    questions: NDArray[np.uint8]
-    parents: NDArray[np.uint8]
+
+
+FIELDS = ("tokens", "targets", "positions", "examples", "passages", "kinds")
+
+
+@dataclass
+class Example:
+    """Token ids of one example with the passage number and the kind of each token."""
+
+    tokens: list[int]
+    passages: list[int]
+    kinds: list[int]
 
 
 class RowBuilder:
-    """Packs example trees into one row after the other."""
+    """Writes examples and packs them into rows."""
 
-    def __init__(self, tokenizer: Tokenizer, length: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        length: int,
+        rng: random.Random,
+        variation: Variation | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._length = length
         self._rng = rng
+        self._variation = variation or Variation()
         self._id = {
-            name: control_id(tokenizer, name)
-            for name in (BOS, DOCUMENT, USER, ASSISTANT, END, NO, PAD)
+            name: control_id(tokenizer, name) for name in (BOS, DOCUMENT, USER, ASSISTANT, END, PAD)
         }
-        self._refusal = self._encode(REFUSAL)
-        self._start()
 
-    def rows(self, examples: Iterable[Example], num_negatives: int) -> Iterator[Row]:
-        """Yield full rows; an example's questions that do not fit are left out."""
-        waiting: list[tuple[Example, list[int]]] = []
-        for example in examples:
-            trunk = self._trunk(example)
-            if len(trunk) + ROOM_FOR_QUESTION <= self._length:
-                waiting.append((example, trunk))
+    def rows(self, tasks: Iterable[RankedTask]) -> Iterator[Row]:
+        """Yield rows; examples longer than a row are left out."""
+        waiting: list[Example] = []
+        placed: list[Example] = []
+        room = self._length
+
+        def place() -> bool:
+            nonlocal room
+            for index, example in enumerate(waiting):
+                if len(example.tokens) <= room:
+                    placed.append(waiting.pop(index))
+                    room -= len(placed[-1].tokens)
+                    return True
+            return False
+
+        for task in tasks:
+            example = self.example(task)
+            if len(example.tokens) <= self._length:
+                waiting.append(example)
             while len(waiting) >= NUM_WAITING:
-                yield from self._place(waiting, num_negatives)
+                if not place():
+                    yield self._pack(placed)
+                    placed, room = [], self._length
         while waiting:
-            yield from self._place(waiting, num_negatives)
-        if self._used:
-            yield self._finish()
+            if not place():
+                yield self._pack(placed)
+                placed, room = [], self._length
+        if placed:
+            yield self._pack(placed)
 
-    def _place(self, waiting: list[tuple[Example, list[int]]], num_negatives: int) -> Iterator[Row]:
-        """Add the first example that fits and take it off the list; else yield the row."""
-        for index, (example, trunk) in enumerate(waiting):
-            if self._fits(trunk):
-                self._add(example, trunk, num_negatives)
-                del waiting[index]
-                return
-        yield self._finish()
+    def example(self, ranked: RankedTask) -> Example:
+        """Return one example, varied as `Variation` says."""
+        excerpts, pieces = self._vary(ranked)
+        example = Example([], [], [])
+        self._add(example, [self._id[BOS]], 0, NOTHING)
+        number = {excerpt.passage: place for place, excerpt in enumerate(excerpts, 1)}
+        is_block = self._rng.random() < self._variation.block_share
+        for place, excerpt in enumerate(excerpts, 1):
+            passage = ranked.task.passages[excerpt.passage]
+            ids = self._encode(f"[{place}]\n{passage.title}\n{excerpt.text}")
+            self._add(example, [self._id[DOCUMENT], *ids], place if is_block else 0, TEXT)
+        for role, text in ranked.task.history:
+            self._say(example, USER if role == "user" else ASSISTANT, text)
+        self._say(example, USER, ranked.task.question)
+        self._add(example, [self._id[ASSISTANT]], 0, NOTHING)
+        self._add(example, self._answer(pieces, number), 0, ANSWER)
+        return example
+
+    def _vary(self, ranked: RankedTask) -> tuple[list[Excerpt], tuple[Piece, ...]]:
+        rng, variation, task = self._rng, self._variation, ranked.task
+        lines = list(ranked.ranked)
+        pieces, gold = task.pieces, ranked.gold
+        lost = task.gold()
+        left = [line for line in lines if line.passage not in lost]
+        # A handful of lines would itself tell that something was taken away.
+        has_enough = len(left) >= variation.min_lines
+        if task.may_lose_gold and has_enough and rng.random() < variation.lost_gold_share:
+            lines = left
+            pieces, gold = (Piece(REFUSAL, -1),), frozenset()
+        lines.sort(key=lambda line: -line.score - rng.gauss(0, variation.score_noise))
+        num_lines = rng.randint(variation.min_lines, variation.max_lines)
+        needed = [line for line in lines if (line.passage, line.sentence.start) in gold]
+        others = [line for line in lines if (line.passage, line.sentence.start) not in gold]
+        kept = {id(line) for line in needed}
+        kept |= {id(line) for line in others[: max(1, num_lines - len(needed))]}
+        shown = [line for line in lines if id(line) in kept]
+        if (
+            len(pieces) == 1
+            and pieces[0].passage >= 0
+            and task.may_lose_gold
+            and rng.random() < variation.second_share
+        ):
+            rest = [line for line in shown if (line.passage, line.sentence.start) not in gold]
+            if rest:
+                pieces = (*pieces, Piece(rest[0].sentence.text, rest[0].passage))
+        return build_excerpts(shown, max_lines=len(shown) or 1), pieces
+
+    def _answer(self, pieces: tuple[Piece, ...], number: dict[int, int]) -> list[int]:
+        text = ""
+        for piece in pieces:
+            joint = "" if not text else ("\n" if piece.text.startswith(("-", "*", "1.")) else " ")
+            # A passage may hold the answer in a line too long to be shown.
+            mark = f" [{number[piece.passage]}]" if piece.passage in number else ""
+            text += (joint + piece.text if piece.text else "") + mark
+        return [*self._encode(text), self._id[END]]
+
+    def _say(self, example: Example, role: str, text: str) -> None:
+        self._add(example, [self._id[role]], 0, NOTHING)
+        self._add(example, self._encode(text), 0, TEXT)
+        self._add(example, [self._id[END]], 0, NOTHING)
+
+    def _add(self, example: Example, ids: list[int], passage: int, kind: int) -> None:
+        example.tokens += ids
+        example.passages += [passage] * len(ids)
+        example.kinds += [kind] * len(ids)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _start(self) -> None:
+    def _pack(self, examples: list[Example]) -> Row:
         length = self._length
-        self._row = Row(
+        row = Row(
             tokens=np.full(length, self._id[PAD], np.uint16),
             targets=np.zeros(length, np.uint16),
             positions=np.zeros(length, np.uint16),
-            # Padding is a segment of its own without a parent, so nothing real attends to it.
-            segments=np.full(length, MAX_SEGMENTS - 1, np.uint8),
+            examples=np.full(length, PADDING, np.uint8),
+            passages=np.zeros(length, np.uint8),
             kinds=np.zeros(length, np.uint8),
-            questions=np.zeros(length, np.uint8),
-            parents=np.full(MAX_SEGMENTS, NO_PARENT, np.uint8),
         )
-        self._used = 0
-        self._num_segments = 0
-        self._num_questions = 0
-
-    def _finish(self) -> Row:
-        row = self._row
-        self._start()
+        start = 0
+        for index, example in enumerate(examples):
+            end = start + len(example.tokens)
+            row.tokens[start:end] = example.tokens
+            row.positions[start:end] = np.arange(len(example.tokens))
+            row.examples[start:end] = index
+            row.passages[start:end] = example.passages
+            # A position's kind is that of the token it predicts.
+            row.targets[start : end - 1] = example.tokens[1:]
+            row.kinds[start : end - 1] = example.kinds[1:]
+            first = start + example.kinds.index(ANSWER) - 1
+            row.kinds[first] = FIRST
+            start = end
         return row
-
-    def _trunk(self, example: Example) -> list[int]:
-        ids = [self._id[BOS]]
-        for number, passage in enumerate(example.passages, 1):
-            ids.append(self._id[DOCUMENT])
-            ids.extend(self._encode(f"[{number}]\n{passage.title}\n{passage.text}"))
-        return ids
-
-    def _fits(self, trunk: list[int]) -> bool:
-        return len(trunk) + ROOM_FOR_QUESTION <= self._length - self._used and (
-            self._num_segments + 8 < MAX_SEGMENTS
-        )
-
-    def _segment(
-        self, ids: list[int], parent: int, position: int, kinds: int, question: int
-    ) -> int:
-        """Write a segment whose every token predicts the next one; return its index."""
-        start, end = self._used, self._used + len(ids)
-        if end > self._length or self._num_segments >= MAX_SEGMENTS - 1:
-            raise RowFull
-        row, segment = self._row, self._num_segments
-        row.tokens[start:end] = ids
-        row.targets[start : end - 1] = ids[1:]
-        row.kinds[start : end - 1] = kinds
-        row.positions[start:end] = np.arange(position, position + len(ids))
-        row.segments[start:end] = segment
-        row.questions[start:end] = question
-        row.parents[segment] = parent
-        self._used, self._num_segments = end, segment + 1
-        return segment
-
-    def _aim(self, position: int, target: int, kind: int) -> None:
-        self._row.targets[position] = target
-        self._row.kinds[position] = kind
-
-    def _add(self, example: Example, trunk_ids: list[int], num_negatives: int) -> None:
-        trunk = self._segment(trunk_ids, NO_PARENT, 0, TEXT, 0)
-        sentences = [
-            (number, sentence)
-            for number, passage in enumerate(example.passages, 1)
-            for sentence in split_sentences(passage.text)
-        ]
-        parent, position = trunk, len(trunk_ids)
-        for question in example.questions:
-            mark = (self._used, self._num_segments)
-            try:
-                leaf, end = self._add_question(question, sentences, parent, position, num_negatives)
-            except RowFull:
-                self._rewind(*mark)
-                continue
-            # Some questions follow the answer to the one before, the others stand alone.
-            parent, position = trunk, len(trunk_ids)
-            if self._rng.random() < FOLLOW_UP_SHARE:
-                parent, position = leaf, end
-
-    def _rewind(self, used: int, num_segments: int) -> None:
-        row = self._row
-        row.tokens[used:] = self._id[PAD]
-        row.segments[used:] = MAX_SEGMENTS - 1
-        for array in (row.targets, row.kinds, row.positions, row.questions):
-            array[used:] = 0
-        row.parents[num_segments:] = NO_PARENT
-        self._used, self._num_segments = used, num_segments
-
-    def _add_question(
-        self,
-        question: Question,
-        sentences: list[tuple[int, str]],
-        parent: int,
-        position: int,
-        num_negatives: int,
-    ) -> tuple[int, int]:
-        """Write a question and its candidates; return the right one's segment and its end."""
-        self._num_questions += 1
-        number = self._num_questions
-        ids = [self._id[USER], *self._encode(question.text), self._id[END], self._id[ASSISTANT]]
-        branch = self._segment(ids, parent, position, QUESTION, number)
-        header = self._used - 1
-        self._row.kinds[header - 2 : header] = NOTHING  # scaffold is given, not predicted
-        position += len(ids)
-        if question.gold:
-            gold_ids = self._gold(question)
-            self._aim(header, gold_ids[0][0], ANSWER)
-            leaf, end = self._answer(gold_ids, branch, position, number)
-            self._refuse(branch, position, right=False)
-        else:
-            self._aim(header, self._refusal[0], ANSWER)
-            leaf, end = self._refuse(branch, position, right=True)
-        for _, sentence in self._negatives(question, sentences, num_negatives):
-            self._reject(self._encode(sentence), branch, position, number)
-        return leaf, end
-
-    def _gold(self, question: Question) -> list[list[int]]:
-        """Return the gold answer as sentence, mark, sentence, mark, ... in ids."""
-        mark = self._encode(f" [{question.passage + 1}]")
-        parts = []
-        for index, sentence in enumerate(question.gold):
-            parts += [self._encode(sentence if index == 0 else " " + sentence), mark]
-        return parts
-
-    def _answer(
-        self, parts: list[list[int]], branch: int, position: int, number: int
-    ) -> tuple[int, int]:
-        ids = [token for part in parts for token in part] + [self._id[END]]
-        start = self._used
-        leaf = self._segment(ids, branch, position, ANSWER, number)
-        end = start
-        for part, mark in zip(parts[::2], parts[1::2], strict=True):
-            end += len(part)
-            self._row.kinds[end - 1] = VERDICT
-            end += len(mark)
-        return leaf, position + len(ids)
-
-    def _refuse(self, branch: int, position: int, *, right: bool) -> tuple[int, int]:
-        """Write the refusal as one more candidate; only the right one is learned as text.
-
-        Its verdict has question number 0: whether to refuse is not compared with sentences.
-        """
-        ids = [*self._refusal, self._id[END] if right else self._id[NO]]
-        leaf = self._segment(ids, branch, position, ANSWER if right else NOTHING, 0)
-        self._aim(self._used - 2, ids[-1], VERDICT)
-        if not right:
-            self._aim(self._used - 1, self._id[END], ANSWER)
-        return leaf, position + len(ids)
-
-    def _reject(self, ids: list[int], branch: int, position: int, number: int) -> None:
-        self._segment([*ids, self._id[NO]], branch, position, NOTHING, number)
-        self._aim(self._used - 2, self._id[NO], VERDICT)
-        self._aim(self._used - 1, self._id[END], ANSWER)
-
-    def _negatives(
-        self, question: Question, sentences: list[tuple[int, str]], num_negatives: int
-    ) -> list[tuple[int, str]]:
-        """Return sentences that do not answer: half the most alike in words, half at random."""
-        gold = set(question.gold)
-        asked = set(words(question.text)) - STOP_WORDS
-        others = [
-            item
-            for item in sentences
-            if item[1] not in gold
-            and 15 < len(item[1]) < 400
-            and not any(item[1] in sentence or sentence in item[1] for sentence in gold)
-        ]
-        self._rng.shuffle(others)
-        hard = sorted(others, key=lambda item: -len(asked & set(words(item[1]))))
-        chosen = hard[: (num_negatives + 1) // 2]
-        rest = [item for item in others if item not in chosen]
-        return chosen + rest[: num_negatives - len(chosen)]
-
-
-def ancestors(parents: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return `[..., segments, segments]`: row `i` is true at `i` and at what stands above it.
-
-    `parents` is uint8 `[..., segments]`; a parent's index is below its children's.
-    """
-    shape = parents.shape
-    flat = parents.reshape(-1, shape[-1])
-    found = np.zeros((flat.shape[0], shape[-1], shape[-1]), bool)
-    rows = np.arange(flat.shape[0])
-    for segment in range(shape[-1]):
-        found[:, segment, segment] = True
-        has_parent = flat[:, segment] != NO_PARENT
-        above = found[rows, np.where(has_parent, flat[:, segment], 0)]
-        found[:, segment] |= above & has_parent[:, None]
-    return found.reshape(*shape, shape[-1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import lzma
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ BREAK = re.compile(
 )
 # 12 words are the run that the project's own evaluation files are guarded with.
 RUN_WORDS = 12
+# Han, kana and Hangul are written without spaces: each character counts as a word.
+_GUARDED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
+_QUESTION_KEYS = ("question", "query", "prompt", "instruction", "turns")
+# A shorter question is told from everyday words only where it stands as a sentence of its own.
+_MIN_INNER_WORDS = 4
+_SENTENCE_MARK = re.compile(r"[.?!:;\n\u3002\uff1f\uff01]+")
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,15 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
+def guarded_words(text: str) -> list[str]:
+    """Return what held-out text is known by: words of any script, without case and apostrophes."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("\u2019", "")
+    return _GUARDED.findall(plain)
+
+
 def runs(text: str, num_words: int = RUN_WORDS) -> Iterator[str]:
-    """Yield every run of `num_words` consecutive words of `text`."""
-    found = words(text)
+    """Yield every run of `num_words` consecutive words of `text`, as `guarded_words` has them."""
+    found = guarded_words(text)
     for start in range(len(found) - num_words + 1):
         yield " ".join(found[start : start + num_words])
 
@@ -70,24 +85,75 @@ def strings_of(value: object) -> Iterator[str]:
             yield from strings_of(item)
 
 
+def questions_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what an evaluation row asks: its question, prompt, turns or user messages."""
+    for key in _QUESTION_KEYS:
+        value = row.get(key)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                yield text
+    messages = row.get("messages")
+    for message in messages if isinstance(messages, list) else []:
+        if isinstance(message, dict) and message.get("role") == "user":
+            yield from strings_of(message.get("content"))
+
+
 class Decontaminator:
     """Tells whether a text shares a run of 12 words, or a whole question, with held-out files."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
         self._runs: set[str] = set()
         self._questions: set[str] = set()
+        # The first words of a question -> the questions that begin so.
+        self._openings: dict[str, list[list[str]]] = {}
         for path in paths:
             for row in read_jsonl(path):
-                for text in strings_of(row):
-                    self._runs.update(runs(text))
-                if isinstance(row.get("question"), str):
-                    self._questions.add(" ".join(words(row["question"])))
+                self.add(row)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Hold out one row: every run of 12 words of any string in it, and its questions."""
+        for text in strings_of(row):
+            self._runs.update(runs(text))
+        for question in questions_of(row):
+            found = guarded_words(question)
+            joined = " ".join(found)
+            if not found or joined in self._questions:
+                continue
+            self._questions.add(joined)
+            if len(found) >= _MIN_INNER_WORDS:
+                opening = " ".join(found[:_MIN_INNER_WORDS])
+                self._openings.setdefault(opening, []).append(found)
+
+    def find(self, text: str) -> str | None:
+        """Return the first held-out run of words that stands in `text`."""
+        return next((run for run in runs(text) if run in self._runs), None)
 
     def hits(self, text: str) -> bool:
-        return any(run in self._runs for run in runs(text))
+        return self.find(text) is not None
+
+    def find_question(self, text: str) -> str | None:
+        """Return the words of `text` that are held out: a question or a run.
+
+        A question is found as the whole text, as one of its sentences, and, from four words on,
+        anywhere in it.
+        """
+        found = guarded_words(text)
+        whole = " ".join(found)
+        if whole in self._questions:
+            return whole
+        for start in range(len(found) - _MIN_INNER_WORDS + 1):
+            opening = " ".join(found[start : start + _MIN_INNER_WORDS])
+            for question in self._openings.get(opening, ()):
+                if found[start : start + len(question)] == question:
+                    return " ".join(question)
+        for sentence in _SENTENCE_MARK.split(text):
+            part = guarded_words(sentence)
+            if 1 < len(part) < _MIN_INNER_WORDS and " ".join(part) in self._questions:
+                return " ".join(part)
+        return self.find(text)
 
     def hits_question(self, question: str) -> bool:
-        return " ".join(words(question)) in self._questions or self.hits(question)
+        return self.find_question(question) is not None
 
 
 def split_sentences(text: str) -> list[str]:

@@ -34,7 +34,10 @@ CollectionOption = Annotated[
 ModeOption = Annotated[
     ModeChoice | None, typer.Option(help="How to answer; the setting says by default.")
 ]
-ModelOption = Annotated[Path | None, typer.Option(help="GGUF file to load.", metavar="PATH")]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(help="GGUF file to load, or the name of a registered model.", metavar="MODEL"),
+]
 
 
 def ask(

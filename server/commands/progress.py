@@ -54,9 +54,16 @@ Display = Callable[[int, int, str], None]
 
 
 @contextmanager
-def _open_display(stream: TextIO) -> Iterator[Display]:
+def show_count(stream: TextIO, things: str) -> Iterator[Display]:
+    """Shows how many of so many `things` are done, and a text."""
+    with _open_display(stream, things) as display:
+        yield display
+
+
+@contextmanager
+def _open_display(stream: TextIO, things: str = "documents") -> Iterator[Display]:
     if not stream.isatty():
-        yield _make_plain_display(stream)
+        yield _make_plain_display(stream, things)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -65,7 +72,7 @@ def _open_display(stream: TextIO) -> Iterator[Display]:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         # File names may hold brackets, which are rich's markup.
-        TextColumn("documents  {task.description}", markup=False),
+        TextColumn(things + "  {task.description}", markup=False),
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as bar:
         task = bar.add_task("", total=None)
@@ -76,7 +83,7 @@ def _open_display(stream: TextIO) -> Iterator[Display]:
         yield display
 
 
-def _make_plain_display(stream: TextIO) -> Display:
+def _make_plain_display(stream: TextIO, things: str) -> Display:
     shown_s = time.monotonic()
 
     def display(num_done: int, num_documents: int, text: str) -> None:
@@ -84,7 +91,7 @@ def _make_plain_display(stream: TextIO) -> Display:
         if time.monotonic() - shown_s < _LINE_INTERVAL_S:
             return
         shown_s = time.monotonic()
-        stream.write(f"{num_done}/{num_documents} documents  {text}\n")
+        stream.write(f"{num_done}/{num_documents} {things}  {text}\n")
         stream.flush()
 
     return display

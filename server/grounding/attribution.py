@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from index.types import Hit
-from server.grounding.candidates import find_quotable
+from models.text.words import find_topic_words, find_words, match_stem
+from server.grounding.candidates import quotable_of
 from server.grounding.types import Citation
-from server.grounding.words import find_topic_words, find_words, match_stem
 
 MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
@@ -52,7 +52,7 @@ def find_evidence(sentence: str, hits: Sequence[Hit]) -> Evidence | None:
     claim = strip_marks(sentence)
     best: Evidence | None = None
     for hit in hits:
-        quotable = [found for found, _ in find_quotable(hit)]
+        quotable = [found for found, _ in quotable_of(hit)]
         spans = [(s.start, s.end) for s in quotable]
         spans += [(a.start, b.end) for a, b in pairwise(quotable)]
         for start, end in spans:

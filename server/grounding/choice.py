@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.protocols import ContinuationScore
+from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
-from server.grounding.words import WordWeights, find_topic_words, match_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class ChoiceRules:
     the candidates' scale of 0..1. `margin`: how far below the best a further sentence may score.
     A further sentence gains `novelty_bonus` if it has at least `min_novelty` of the question's word
     weight that no chosen sentence has: the second part of a question is answered elsewhere.
-    `min_evidence`: below it (see `weigh_evidence`) the answer is an abstention.
+    `min_evidence`: below it (see `weigh_evidence`) the answer is an abstention. So it is where a
+    model that was trained to refuse gives its refusal a chance above `max_refusal_chance`.
     """
 
     max_sentences: int = 3
@@ -30,6 +31,7 @@ class ChoiceRules:
     novelty_bonus: float = 0.10
     min_novelty: float = 0.10
     min_evidence: float = 0.50
+    max_refusal_chance: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

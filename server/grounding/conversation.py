@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from models.errors import PromptInvalid
 from models.protocols import Message
-from server.grounding.words import find_topic_words
+from models.text.words import find_topic_words
 
 # Words that point back at an earlier turn.
 _POINTING = re.compile(

@@ -8,13 +8,16 @@ from typing import Literal
 
 from index.types import Hit
 from models.protocols import FinishReason, Generation, GenerationUsage
+from models.text.sentences import segment
 from server.grounding.attribution import CitationList, find_evidence, strip_marks
-from server.grounding.sentences import segment
 from server.grounding.types import Citation, Decision, SentenceSupport, TextDelta
 
 Unsupported = Literal["flag", "drop", "abstain"]
-# A sentence is complete when another begins behind it; a mark like [2] may follow the full stop.
-_BOUNDARY = re.compile(r"(?:[.!?…][\"'”’)]*(?:\s*\[[\d,\s]+\])*\s+(?=\S))|\n+|[。！？]")
+# A sentence is complete when another begins behind it; a mark like [2] may follow the full stop,
+# and what has come of it so far is no beginning.
+_BOUNDARY = re.compile(
+    r"(?:[.!?…][\"'”’)]*(?:\s*\[[\d,\s]+\])*\s+(?=\S)(?!\[[\d,\s]*\]?\s*$))|\n+|[。！？]"
+)
 # From here on a sentence counts as backed; one altered fact holds `measure_support` at 0.4.
 SUPPORT_FLOOR = 0.6
 

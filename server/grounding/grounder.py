@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Message, SamplingSettings
+from models.text.excerpts import EXCERPTS, PASSAGES_KEY
+from server.grounding.attribution import strip_marks
 from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import Choice, ChoiceRules, choose, read_views, weigh_evidence
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
-from server.grounding.prompt import INSTRUCTION, GroundedPrompt, build_prompt
+from server.grounding.prompt import (
+    INSTRUCTION,
+    GroundedPrompt,
+    build_prompt,
+    show_excerpts,
+    show_whole,
+)
 from server.grounding.quoting import QuoteWriter
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, WrittenStream
 from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
@@ -20,6 +29,8 @@ from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope,
 # GGUF metadata: what a model trained to judge puts after a sentence that answers.
 VERDICT_KEY = "mynah.verdict_mark"
 REFUSAL = "I could not find this in the documents."
+# Turns that rows of the bundled model held: two exchanges and the question.
+_NUM_TURNS_READ = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +81,39 @@ class GroundingService:
         hits = await asyncio.to_thread(self._search, conversation, scope)
         clock.mark("search")
         limit = scope.max_passages or self._rules.max_passages
+        surplus = tuple(DroppedPassage(hit.passage.id, "max_passages") for hit in hits[limit:])
+        hits = hits[:limit]
+        ranked = await asyncio.to_thread(self._ranker.rank, conversation.search_query, hits)
+        clock.mark("candidates")
         wanted = sampling.max_tokens or self._rules.answer_tokens
         reserve = min(wanted, self._rules.quote_tokens) if mode == "quote" else wanted
-        grounded = await asyncio.to_thread(self._build, conversation, hits[:limit], reserve)
-        surplus = tuple(DroppedPassage(hit.passage.id, "max_passages") for hit in hits[limit:])
+        grounded = await asyncio.to_thread(self._build, conversation, hits, ranked, reserve)
         grounded = replace(grounded, dropped=grounded.dropped + surplus)
         clock.mark("prompt")
+        if weigh_evidence(ranked) < self._rules.choice.min_evidence:
+            return RefusalStream(mode, self._rules.refusal, grounded, clock)
+        if await self._refuses(grounded, clock):
+            return RefusalStream(mode, self._rules.refusal, grounded, clock)
         if mode == "quote":
-            return await self._quote(conversation, grounded, sampling, clock)
-        return await self._draft(conversation, grounded, sampling, clock)
+            return await self._quote(conversation, grounded, ranked, sampling, clock)
+        return self._draft(grounded, sampling, clock)
+
+    @property
+    def _reads_excerpts(self) -> bool:
+        """Whether the model was trained on excerpts, and so to refuse where they hold no answer."""
+        return self._engine.info.metadata.get(PASSAGES_KEY) == EXCERPTS
+
+    async def _refuses(self, grounded: GroundedPrompt, clock: Clock) -> bool:
+        """Whether a model that was trained to refuse would rather do so than answer.
+
+        The chance of the whole refusal is read off one batch behind the prompt, whose prefill the
+        answer uses again.
+        """
+        if not self._reads_excerpts or not grounded.hits:
+            return False
+        (score,) = await self._engine.score(grounded.prompt, [self._rules.refusal])
+        clock.mark("refusal")
+        return math.exp(score.logprob) > self._rules.choice.max_refusal_chance
 
     def _search(self, conversation: Conversation, scope: GroundingScope) -> list[Hit]:
         wanted = max(self._rules.num_found, scope.max_passages or 0)
@@ -87,25 +122,55 @@ class GroundingService:
         )
 
     def _build(
-        self, conversation: Conversation, hits: Sequence[Hit], num_answer_tokens: int
+        self,
+        conversation: Conversation,
+        hits: Sequence[Hit],
+        ranked: Sequence[Candidate],
+        num_answer_tokens: int,
     ) -> GroundedPrompt:
+        if self._reads_excerpts:
+            return self._build_excerpts(conversation, hits, ranked, num_answer_tokens)
         instruction = INSTRUCTION.format(refusal=self._rules.refusal)
         return build_prompt(
             self._engine,
             conversation.messages,
-            hits,
+            show_whole(hits),
             num_answer_tokens=num_answer_tokens,
             instruction=instruction if self._rules.is_instructed else None,
         )
+
+    def _build_excerpts(
+        self,
+        conversation: Conversation,
+        hits: Sequence[Hit],
+        ranked: Sequence[Candidate],
+        num_answer_tokens: int,
+    ) -> GroundedPrompt:
+        """The prompt that the bundled model was trained on: excerpts, and the last turns alone."""
+        shown = show_excerpts(ranked)
+        turns = [m for m in conversation.messages if m.role in ("user", "assistant")]
+        grounded = build_prompt(
+            self._engine,
+            [replace(m, content=strip_marks(m.content)) for m in turns[-_NUM_TURNS_READ:]],
+            shown,
+            num_answer_tokens=num_answer_tokens,
+            instruction=None,
+        )
+        read = {item.hit.passage.id for item in shown}
+        unread = tuple(
+            DroppedPassage(hit.passage.id, "excerpt") for hit in hits if hit.passage.id not in read
+        )
+        return replace(grounded, dropped=grounded.dropped + unread)
 
     async def _quote(
         self,
         conversation: Conversation,
         grounded: GroundedPrompt,
+        ranked: Sequence[Candidate],
         sampling: SamplingSettings,
         clock: Clock,
     ) -> AnswerStream:
-        choices = await self._choose(conversation, grounded, clock)
+        choices = await self._choose(conversation, grounded, ranked, clock)
         if not choices:
             return RefusalStream("quote", self._rules.refusal, grounded, clock)
         writer = QuoteWriter(grounded, choices)
@@ -113,23 +178,29 @@ class GroundingService:
         return WrittenStream("quote", writer, generation, grounded, clock)
 
     async def _choose(
-        self, conversation: Conversation, grounded: GroundedPrompt, clock: Clock
+        self,
+        conversation: Conversation,
+        grounded: GroundedPrompt,
+        ranked: Sequence[Candidate],
+        clock: Clock,
     ) -> list[Choice]:
-        """The sentences to quote; none if the evidence is too weak."""
+        """The sentences to quote."""
         rules = self._rules.choice
-        query = conversation.search_query
-        ranked = await asyncio.to_thread(self._ranker.rank, query, grounded.hits)
-        clock.mark("candidates")
-        if weigh_evidence(ranked) < rules.min_evidence:
-            return []
         room = self._engine.info.num_ctx - grounded.prompt.num_tokens
-        candidates = [c for c in ranked if self._measure(c) <= room][: rules.max_candidates]
+        read = {hit.passage.id for hit in grounded.hits}
+        fitting = [c for c in ranked if c.hit.passage.id in read and self._measure(c) <= room]
+        candidates = fitting[: rules.max_candidates]
         if not candidates:
             return []
         mark = self._engine.info.metadata.get(VERDICT_KEY, "")
         scores = await self._engine.score(grounded.prompt, [c.text + mark for c in candidates])
         clock.mark("score")
-        choices = choose(query, candidates, read_views(scores, has_verdict=bool(mark)), rules)
+        choices = choose(
+            conversation.search_query,
+            candidates,
+            read_views(scores, has_verdict=bool(mark)),
+            rules,
+        )
         while len(choices) > 1 and sum(self._measure(c.candidate) for c in choices) > room:
             choices.pop()
         return choices
@@ -138,21 +209,11 @@ class GroundingService:
         """Tokens that quoting may take: a grammar lets a model spell in more than the tokenizer."""
         return 12 + self._engine.num_tokens(candidate.text) * 4 // 3
 
-    async def _draft(
-        self,
-        conversation: Conversation,
-        grounded: GroundedPrompt,
-        sampling: SamplingSettings,
-        clock: Clock,
+    def _draft(
+        self, grounded: GroundedPrompt, sampling: SamplingSettings, clock: Clock
     ) -> AnswerStream:
-        rules = self._rules
-        ranked = await asyncio.to_thread(
-            self._ranker.rank, conversation.search_query, grounded.hits
-        )
-        clock.mark("candidates")
-        if weigh_evidence(ranked) < rules.choice.min_evidence:
-            return RefusalStream("answer", rules.refusal, grounded, clock)
         generation = self._engine.generate(grounded.prompt, sampling)
+        rules = self._rules
         writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
         return WrittenStream("answer", writer, generation, grounded, clock)
 

@@ -1,4 +1,4 @@
-"""A tokenizer, examples and rows small enough for seconds."""
+"""A tokenizer and ranked tasks small enough for seconds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.imitation import tokenizer as tokenizers
-from models.imitation.examples import Example, Question
+from models.imitation.dataset import TaskRanker
+from models.imitation.rows import RankedTask
 from models.imitation.sources import Passage
+from models.imitation.tasks import Piece, Task
+from models.imitation.tokenizer import REFUSAL
+from tests.fakes import HashingEmbedder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,24 +48,25 @@ def tokenizer(tokenizer_path: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def examples() -> list[Example]:
-    """Three questions over every pair of texts, the last without an answer there."""
+def tasks() -> list[Task]:
+    """A question, a follow-up and one without an answer, over every pair of texts."""
     found = []
     for index, text in enumerate(TEXTS):
         other = TEXTS[(index + 1) % len(TEXTS)]
         passages = (Passage("leave.md > Leave", text), Passage("it.md", other))
-        sentence = text.split(". ")[1] + "."
-        found.append(
-            Example(
-                "test",
-                f"test/{index}",
-                passages,
-                (
-                    Question("What must be done?", (sentence,), 0),
-                    Question("And the last one?", (other.split(". ")[2],), 1),
-                    Question("What is the capital of France?", (), -1),
-                ),
-            )
-        )
-    random.Random(0).shuffle(found)
+        second = text.split(". ")[1] + "."
+        last = other.split(". ")[2]
+        history = (("user", "What must be done?"), ("assistant", second))
+        group = f"test/{index}"
+        found += [
+            Task("t", group, passages, (), "What must be done?", (Piece(second, 0),), True),
+            Task("t", group, passages, history, "And the last one?", (Piece(last, 1),), False),
+            Task("t", group, passages, (), "What is the capital?", (Piece(REFUSAL, -1),), False),
+        ]
     return found
+
+
+@pytest.fixture(scope="session")
+def ranked(tasks: list[Task]) -> list[RankedTask]:
+    ranker = TaskRanker(HashingEmbedder().encode)
+    return list(ranker.rank(tasks, random.Random(0), [Passage("other.md", "Doors close at nine.")]))

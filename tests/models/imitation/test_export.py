@@ -10,11 +10,9 @@ torch = pytest.importorskip("torch")
 gguf = pytest.importorskip("gguf")
 
 from models.imitation.architecture import Decoder, Shape  # noqa: E402
-from models.imitation.evaluation import case, score  # noqa: E402
 from models.imitation.export import Card, write  # noqa: E402
-from models.imitation.runner import Model, prompt_ids  # noqa: E402
-from models.imitation.sources import Passage  # noqa: E402
-from models.imitation.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, NO  # noqa: E402
+from models.imitation.runner import Model  # noqa: E402
+from models.imitation.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,34 +130,11 @@ class TestWrite:
         assert value("tokenizer.ggml.pre") == "smollm"
         assert value("tokenizer.ggml.add_bos_token") is False
         assert value("llama.context_length") == SHAPE.context
+        assert value("mynah.passages") == "excerpts"
+        assert value("mynah.block_attention") is False
 
     def test_an_unknown_type_is_refused(
         self, decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path
     ) -> None:
         with pytest.raises(ValueError, match="q9_9"):
             write(tmp_path / "x.gguf", decoder, tokenizer, Card(), "q9_9")
-
-
-class TestScore:
-    def test_a_candidate_scores_the_same_whatever_stood_before_it(
-        self, exported: tuple[Model, Path, str]
-    ) -> None:
-        model = exported[0]
-        passages = (Passage("a", "Doors close at nine. Lights go off at ten."),)
-        both = score(model, case(passages, "When?", ()))
-        alone = score(model, case(passages, "When?", ()))
-        assert both == alone
-        assert len(both["sum"]) == 3  # two sentences and the refusal
-        prefix = prompt_ids(model, passages, "When?")
-        ids = model.encode("Lights go off at ten.")
-        model.forget(0)
-        whole = model.run([*prefix, *ids], 0)
-        start = len(prefix) - 1
-        total = sum(float(whole[start + i, token]) for i, token in enumerate(ids))
-        # Rounded activations differ a little between one long batch and two short ones.
-        assert both["sum"][1] == pytest.approx(total, abs=0.3)
-        no = model.encode(NO, control=True)[0]
-        end = model.encode("<|end|>", control=True)[0]
-        mark = model.encode(" [1]")[0]
-        odds = np.logaddexp(whole[-1, mark], whole[-1, end]) - whole[-1, no]
-        assert both["verdict"][1] == pytest.approx(float(odds), abs=0.1)

@@ -6,180 +6,130 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.imitation.examples import Example, Question, locate, merge
 from models.imitation.rows import (
     ANSWER,
-    NO_PARENT,
-    NOTHING,
-    QUESTION,
-    VERDICT,
+    FIRST,
+    PADDING,
+    RankedTask,
     Row,
     RowBuilder,
-    ancestors,
+    Variation,
 )
-from models.imitation.sources import Passage, split_sentences
-from models.imitation.tokenizer import ASSISTANT, END, NO, PAD, REFUSAL
+from models.imitation.tasks import Piece
+from models.imitation.tokenizer import ASSISTANT, PAD, REFUSAL
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LENGTH = 1024
+LENGTH = 512
+PLAIN = Variation(lost_gold_share=0, second_share=0, max_lines=12, min_lines=12)
 
 
-def build(tokenizer: Tokenizer, examples: list[Example], length: int = LENGTH) -> list[Row]:
-    return list(RowBuilder(tokenizer, length, random.Random(0)).rows(examples, 2))
+def builder(tokenizer: Tokenizer, variation: Variation = PLAIN, length: int = LENGTH) -> RowBuilder:
+    return RowBuilder(tokenizer, length, random.Random(0), variation)
 
 
-def learned(row: Row, tokenizer: Tokenizer) -> list[str]:
-    """Return the text that the answer and verdict targets of each segment spell."""
-    texts: dict[int, list[int]] = {}
-    header = None
-    for index in range(len(row.tokens)):
-        if row.kinds[index] not in (ANSWER, VERDICT):
-            continue
-        if row.tokens[index] == tokenizer.token_to_id(ASSISTANT):
-            header = int(row.targets[index])  # the first token of the leaf that comes next
-            continue
-        segment = int(row.segments[index])
-        if segment not in texts:
-            texts[segment] = []
-            if header is not None and int(row.tokens[index]) == header:
-                texts[segment].append(header)
-                header = None
-        texts[segment].append(int(row.targets[index]))
-    return [tokenizer.decode(ids, skip_special_tokens=False) for ids in texts.values()]
+def spell(row: Row, tokenizer: Tokenizer) -> list[str]:
+    """The text that the learned answer targets of each example in a row spell."""
+    texts = []
+    for example in range(int(row.examples[row.examples != PADDING].max()) + 1):
+        learned = (row.examples == example) & np.isin(row.kinds, (ANSWER, FIRST))
+        texts.append(tokenizer.decode(row.targets[learned].tolist(), skip_special_tokens=False))
+    return texts
 
 
 class TestRowBuilder:
-    def test_answer_targets_decode_to_the_assistant_turns(
-        self, tokenizer: Tokenizer, examples: list[Example]
+    def test_answer_targets_spell_exactly_the_assistant_turn_and_its_end(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        for example in examples:
-            (row,) = build(tokenizer, [example])
-            spelled = learned(row, tokenizer)
-            for question in example.questions:
-                turn = (
-                    f"{question.gold[0]} [{question.passage + 1}]{END}"
-                    if question.gold
-                    else f"{REFUSAL}{END}"
-                )
-                assert turn in spelled
-            # Whatever else is learned is a verdict against a candidate.
-            turns = [text for text in spelled if text != f"{NO}{END}" and text != NO]
-            assert len(turns) == len(example.questions)
+        for task in ranked:
+            (row,) = builder(tokenizer).rows([task])
+            (spelled,) = spell(row, tokenizer)
+            assert spelled.endswith("<|end|>")
+            assert spelled.startswith(task.task.pieces[0].text)
 
-    def test_passages_and_wrong_candidates_are_not_learned_as_answers(
-        self, tokenizer: Tokenizer, examples: list[Example]
+    def test_a_citation_names_the_document_that_holds_the_sentence(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        no, end = tokenizer.token_to_id(NO), tokenizer.token_to_id(END)
-        for row in build(tokenizer, examples):
-            trunk = row.segments == 0
-            assert not np.isin(row.kinds[trunk], (ANSWER, VERDICT, QUESTION)).any()
-            for segment in np.unique(row.segments):
-                where = np.flatnonzero(row.segments == segment)
-                if no in row.tokens[where]:
-                    assert (row.kinds[where[:-2]] == NOTHING).all()
-                    assert row.targets[where[-2:]].tolist() == [no, end]
+        for task in ranked:
+            if task.task.is_refusal:
+                continue
+            example = builder(tokenizer).example(task)
+            text = tokenizer.decode(example.tokens, skip_special_tokens=False)
+            number = text.rpartition(" [")[2][0]
+            shown = text.split("<|document|>")[int(number)]
+            assert shown.startswith(f"[{number}]\n")
+            assert f"\t{task.task.pieces[0].text}" in shown
 
-    def test_questions_without_an_answer_accept_no_sentence(
-        self, tokenizer: Tokenizer, examples: list[Example]
+    def test_no_example_is_lost_and_none_sees_another(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        for example in examples:
-            only = replace(example, questions=(Question("Capital of France?", (), -1),))
-            (row,) = build(tokenizer, [only])
-            accepted = [
-                text for text in learned(row, tokenizer) if NO not in text and REFUSAL not in text
-            ]
-            assert accepted == []
+        rows = list(builder(tokenizer, length=400).rows(ranked * 3))
+        spelled = [text for row in rows for text in spell(row, tokenizer)]
+        assert len(spelled) == 3 * len(ranked)
+        for row in rows:
+            used = row.examples != PADDING
+            starts = np.flatnonzero(used & (row.positions == 0))
+            assert [int(row.examples[start]) for start in starts] == list(range(len(starts)))
+            # The last position of an example predicts nothing of the next one.
+            ends = [*(starts[1:] - 1), np.flatnonzero(used)[-1]]
+            assert not row.kinds[ends].any()
 
-    def test_a_row_is_a_function_of_its_seed(
-        self, tokenizer: Tokenizer, examples: list[Example]
+    def test_padding_is_never_learned(self, tokenizer: Tokenizer, ranked: list[RankedTask]) -> None:
+        (row,) = builder(tokenizer).rows(ranked[:1])
+        padding = row.examples == PADDING
+        assert padding.any()
+        assert not row.kinds[padding].any()
+        assert (row.tokens[padding] == tokenizer.token_to_id(PAD)).all()
+
+    def test_the_first_word_of_an_answer_is_marked_once(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        for one, two in zip(build(tokenizer, examples), build(tokenizer, examples), strict=True):
-            assert (one.tokens == two.tokens).all()
-            assert (one.targets == two.targets).all()
+        for row in builder(tokenizer).rows(ranked):
+            first = row.kinds == FIRST
+            assert first.sum() == len(spell(row, tokenizer))
+            assert (row.tokens[first] == tokenizer.token_to_id(ASSISTANT)).all()
 
-    def test_every_example_that_fits_is_packed_once(
-        self, tokenizer: Tokenizer, examples: list[Example]
+    def test_without_its_gold_passage_a_task_becomes_a_refusal_that_does_not_show_it(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        rows = build(tokenizer, examples * 9, length=700)
-        trunks = sum(
-            int(
-                (
-                    row.parents[: row.segments[row.tokens != tokenizer.token_to_id(PAD)].max() + 1]
-                    == NO_PARENT
-                ).sum()
-            )
-            for row in rows
-        )
-        assert trunks == len(examples) * 9
+        lose = builder(tokenizer, replace(PLAIN, lost_gold_share=1))
+        for task in ranked:
+            text = tokenizer.decode(lose.example(task).tokens, skip_special_tokens=False)
+            if task.task.may_lose_gold:
+                assert text.endswith(f"<|assistant|>{REFUSAL}<|end|>")
+                assert f"\t{task.task.pieces[0].text}" not in text
 
-    def test_targets_follow_tokens_inside_a_segment(
-        self, tokenizer: Tokenizer, examples: list[Example]
+    def test_a_second_sentence_is_another_one_with_its_own_citation(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        for row in build(tokenizer, examples):
-            inside = (row.segments[:-1] == row.segments[1:]) & (row.kinds[:-1] > 0)
-            assert (row.targets[:-1][inside] == row.tokens[1:][inside]).all()
+        more = builder(tokenizer, replace(PLAIN, second_share=1))
+        task = next(task for task in ranked if task.task.may_lose_gold)
+        answer = tokenizer.decode(more.example(task).tokens).rpartition("?")[2]
+        assert answer.count(" [") == 2
+        assert answer.count(task.task.pieces[0].text) == 1
 
+    def test_block_passages_are_numbered_and_nothing_else_is(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
+    ) -> None:
+        example = builder(tokenizer, replace(PLAIN, block_share=1)).example(ranked[0])
+        numbers = [n for n in example.passages if n]
+        assert sorted(set(numbers)) == list(range(1, max(numbers) + 1))
+        assert example.passages[0] == 0
+        assert example.passages[-1] == 0
 
-class TestAncestors:
-    def test_a_leaf_sees_its_branch_and_trunk_but_no_sibling(self) -> None:
-        parents = np.array([NO_PARENT, 0, 1, 1, 0, 4, NO_PARENT], np.uint8)
-        seen = ancestors(parents)
-        assert [np.flatnonzero(row).tolist() for row in seen] == [
-            [0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4], [0, 4, 5], [6],
-        ]  # fmt: skip
+    def test_equal_seeds_give_equal_rows(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
+    ) -> None:
+        one, two = (list(builder(tokenizer, Variation()).rows(ranked)) for _ in range(2))
+        for first, second in zip(one, two, strict=True):
+            assert np.array_equal(first.tokens, second.tokens)
 
-
-def ask(number: int) -> Question:
-    return Question(f"Rule {number}?", (f"Rule {number} holds on floor {number}.",), 0)
-
-
-class TestExamples:
-    def test_a_question_whose_passage_is_gone_holds_no_gold_sentence(self) -> None:
-        passages = [
-            Passage(f"t{i}", f"Rule {i} holds on floor {i}. It was made in 19{i}0.")
-            for i in range(5)
-        ]
-        found = [
-            Example(
-                "s",
-                "g",
-                (passages[i], *passages),
-                (ask(i),),
-            )
-            for i in range(5)
-        ]
-        num_unanswerable = 0
-        for seed in range(30):
-            for example in merge(found, random.Random(seed), 3):
-                text = "\n".join(passage.text for passage in example.passages)
-                for question in example.questions:
-                    if question.gold:
-                        assert question.gold[0] in example.passages[question.passage].text
-                    else:
-                        num_unanswerable += 1
-                        assert f"{question.text.rstrip('?')} holds" not in text
-        assert num_unanswerable > 0
-
-    def test_a_copy_of_the_gold_sentence_elsewhere_counts_as_gold(self) -> None:
-        question = Question("When?", ("Doors close at nine.",), 0)
-        other = Passage("b", "Read this. Doors close at nine. Thank you.")
-        assert locate(question, "gone", [other]).passage == 0
-        assert locate(question, "gone", [Passage("c", "Nothing.")]).gold == ()
-
-
-class TestSentences:
-    def test_sentences_are_verbatim_in_order_and_leave_only_white_space(self) -> None:
-        text = 'It costs 5.50 euros, e.g. at noon. "Why?" she said.\n- one item'
-        text += "\n\nDr. Who left. 3 did."
-        found = split_sentences(text)
-        assert found == [
-            "It costs 5.50 euros, e.g. at noon.", '"Why?" she said.', "- one item",
-            "Dr. Who left.", "3 did.",
-        ]  # fmt: skip
-        position = 0
-        for sentence in found:
-            start = text.index(sentence, position)
-            assert not text[position:start].strip()
-            position = start + len(sentence)
+    def test_a_passage_that_is_not_shown_is_not_cited(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
+    ) -> None:
+        task = ranked[0]
+        hidden = replace(task.task, pieces=(Piece("It is so.", 1), Piece("Or not.", -1)))
+        lines = tuple(line for line in task.ranked if line.passage == 0)
+        example = builder(tokenizer).example(RankedTask(hidden, lines, frozenset()))
+        assert tokenizer.decode(example.tokens).endswith("It is so. Or not.")

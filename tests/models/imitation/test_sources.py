@@ -7,10 +7,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.imitation.evaluation import auc
+from models.imitation.examples import Question, locate
 from models.imitation.questions import ask, ask_number
 from models.imitation.sources import (
     Decontaminator,
+    Passage,
     Section,
     passages_of,
     sections_of,
@@ -75,7 +76,25 @@ class TestQuestions:
             )
 
 
-def test_auc_is_the_chance_of_a_higher_value() -> None:
-    assert auc([3, 4], [1, 2]) == 1
-    assert auc([1, 2], [3, 4]) == 0
-    assert auc([1, 2], [1, 2]) == 0.5
+class TestLocate:
+    def test_a_copy_of_the_gold_sentence_elsewhere_counts_as_gold(self) -> None:
+        question = Question("When?", ("Doors close at nine.",), 0)
+        other = Passage("b", "Read this. Doors close at nine. Thank you.")
+        assert locate(question, "gone", [other]).passage == 0
+        assert locate(question, "gone", [Passage("c", "Nothing.")]).gold == ()
+
+
+class TestSentences:
+    def test_sentences_are_verbatim_in_order_and_leave_only_white_space(self) -> None:
+        text = 'It costs 5.50 euros, e.g. at noon. "Why?" she said.\n- one item'
+        text += "\n\nDr. Who left. 3 did."
+        found = split_sentences(text)
+        assert found == [
+            "It costs 5.50 euros, e.g. at noon.", '"Why?" she said.', "- one item",
+            "Dr. Who left.", "3 did.",
+        ]  # fmt: skip
+        position = 0
+        for sentence in found:
+            start = text.index(sentence, position)
+            assert not text[position:start].strip()
+            position = start + len(sentence)

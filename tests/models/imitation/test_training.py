@@ -8,98 +8,155 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.imitation.architecture import Decoder, Shape, tree_mask  # noqa: E402
-from models.imitation.batches import RowReader  # noqa: E402
+from models.imitation.architecture import Decoder, Shape  # noqa: E402
+from models.imitation.batches import RowReader, attention_mask  # noqa: E402
 from models.imitation.circuits import Tokens, set_circuits  # noqa: E402
-from models.imitation.dataset import Stage, write  # noqa: E402
+from models.imitation.dataset import write  # noqa: E402
+from models.imitation.errors import TrainingFailed  # noqa: E402
 from models.imitation.muon import orthogonalise  # noqa: E402
-from models.imitation.rows import NO_PARENT, RowBuilder, ancestors  # noqa: E402
-from models.imitation.tokenizer import ASSISTANT, BOS, control_id  # noqa: E402
+from models.imitation.rows import FIELDS, RankedTask, RowBuilder, Variation  # noqa: E402
+from models.imitation.tokenizer import BOS  # noqa: E402
 from models.imitation.training import Plan, Run, load_decoder  # noqa: E402
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from collections.abc import Callable
 
-    from models.imitation.examples import Example
+    from tokenizers import Tokenizer
 
 SHAPE = Shape(vocab_size=384, width=64, num_layers=2, num_heads=4, num_kv_heads=2, hidden=64)
 STEPS = 4
+MakeRun = "Callable[[int], Run]"
 
 
 @pytest.fixture(scope="module")
 def folder(
-    tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, examples: list[Example]
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, ranked: list[RankedTask]
 ) -> Path:
     path = tmp_path_factory.mktemp("rows")
-    builder = RowBuilder(tokenizer, 512, random.Random(0))
-    assert write(builder.rows(examples * 6, 2), Stage("s", 512, 50, 2, 2), path) > 3
+    builder = RowBuilder(tokenizer, 512, random.Random(0), Variation(block_share=0.5))
+    assert write(builder.rows(ranked * 6), path) > 3
     return path
 
 
 @pytest.fixture
-def make_run(folder: Path, tokenizer: Tokenizer) -> object:
-    def make(seed: int = 0) -> Run:
-        plan = Plan((("s", STEPS),), tokens_per_step=512, warmup_steps=2, seed=seed)
-        reader = RowReader(folder, plan.tokens_per_step, seed, control_id(tokenizer, ASSISTANT))
-        return Run(Decoder(SHAPE, seed), plan, [reader], Tokens.of(tokenizer))
+def make_run(folder: Path) -> Callable[[int], Run]:
+    def make(seed: int) -> Run:
+        plan = Plan(STEPS, rows_per_step=2, warmup_steps=2, seed=seed)
+        return Run(Decoder(SHAPE, seed), plan, RowReader(folder, plan.rows_per_step, seed))
 
     return make
 
 
 class TestRun:
-    def test_resuming_equals_going_on(self, make_run: object, tmp_path: Path) -> None:
-        assert callable(make_run)
-        through = make_run()
+    def test_resuming_equals_going_on(self, make_run: Callable[[int], Run], tmp_path: Path) -> None:
+        through = make_run(0)
         expected = [through.advance() for _ in range(STEPS)]
-        first = make_run()
+        first = make_run(0)
         for _ in range(2):
             first.advance()
         first.save(tmp_path / "at2.pt")
         second = make_run(1)  # other weights, to be overwritten
-        second.plan, second._readers = first.plan, first._readers
+        second.plan, second.reader = first.plan, first.reader
         second.load(tmp_path / "at2.pt")
         assert [second.advance() for _ in range(STEPS - 2)] == expected[2:]
         for one, two in zip(through.decoder.parameters(), second.decoder.parameters(), strict=True):
             assert torch.equal(one, two)
 
-    def test_equal_seeds_give_equal_losses_and_others_do_not(self, make_run: object) -> None:
-        assert callable(make_run)
+    def test_equal_seeds_give_equal_losses_and_others_do_not(
+        self, make_run: Callable[[int], Run]
+    ) -> None:
         one, two, other = make_run(3), make_run(3), make_run(4)
         losses = [run.advance() for run in (one, two, other)]
         assert losses[0] == losses[1]
         assert losses[0] != losses[2]
 
-    def test_the_answer_loss_falls(self, make_run: object) -> None:
-        assert callable(make_run)
-        run = make_run()
+    def test_the_answer_loss_falls(self, make_run: Callable[[int], Run]) -> None:
+        run = make_run(0)
         losses = [run.advance()["answer"] for _ in range(STEPS)]
         assert losses[-1] < losses[0] - 0.2
 
-    def test_a_checkpoint_holds_the_decoder(self, make_run: object, tmp_path: Path) -> None:
-        assert callable(make_run)
-        run = make_run()
+    def test_eight_examples_are_learned_by_heart(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask], tmp_path: Path
+    ) -> None:
+        plain = Variation(lost_gold_share=0, second_share=0, score_noise=0)
+        rows = RowBuilder(tokenizer, 384, random.Random(0), plain).rows(ranked[:8])
+        write(rows, tmp_path)
+        plan = Plan(400, rows_per_step=8, decay_share=0.3)
+        run = Run(Decoder(SHAPE, 0), plan, RowReader(tmp_path, 8, 0))
+        loss = min(run.advance()["answer"] for _ in range(120))
+        assert loss < 0.1
+
+    def test_a_loss_that_is_no_number_ends_the_run(self, make_run: Callable[[int], Run]) -> None:
+        run = make_run(0)
+        with torch.no_grad():
+            run.decoder.norm.weight.fill_(float("nan"))
+        with pytest.raises(TrainingFailed, match="step 0"):
+            run.advance()
+
+    def test_a_checkpoint_holds_the_decoder(
+        self, make_run: Callable[[int], Run], tmp_path: Path
+    ) -> None:
+        run = make_run(0)
         run.save(tmp_path / "new.pt")
         loaded = load_decoder(tmp_path / "new.pt")
         for one, two in zip(run.decoder.parameters(), loaded.parameters(), strict=True):
             assert torch.equal(one, two)
 
 
-class TestDecoder:
-    def test_a_leaf_in_a_tree_equals_the_leaf_in_a_line(self) -> None:
-        """The point of rows as trees: candidates side by side change nothing for each other."""
+class TestRowReader:
+    def test_every_row_is_read_once_an_epoch(self, folder: Path) -> None:
+        reader = RowReader(folder, 2, 0)
+        fields = {name: __import__("numpy").load(folder / f"{name}.npy") for name in FIELDS}
+        rows = {row.tobytes() for row in fields["tokens"].astype("int64")}
+        for epoch in range(2):
+            seen = [
+                row.numpy().tobytes()
+                for step in range(reader.num_steps)
+                for row in reader.batch(epoch * reader.num_steps + step).tokens
+            ]
+            assert len(set(seen)) == len(seen)
+            assert set(seen) <= rows
+
+
+class TestAttentionMask:
+    def test_examples_do_not_see_each_other_nor_block_passages_their_neighbours(self) -> None:
+        examples = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]])
+        passages = torch.tensor([[0, 1, 1, 2, 2, 0, 0, 0]])
+        mask = attention_mask(examples, passages)[0, 0].int().tolist()
+        assert mask == [
+            [1, 0, 0, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0, 0, 0],
+            [1, 0, 0, 1, 0, 0, 0, 0],
+            [1, 0, 0, 1, 1, 0, 0, 0],
+            [1, 1, 1, 1, 1, 1, 0, 0],
+            [0, 0, 0, 0, 0, 0, 1, 0],
+            [0, 0, 0, 0, 0, 0, 1, 1],
+        ]
+
+    def test_a_packed_example_is_computed_as_if_it_stood_alone(
+        self, tokenizer: Tokenizer, ranked: list[RankedTask]
+    ) -> None:
         decoder = Decoder(SHAPE, 5)
-        tokens = torch.randint(16, 384, (1, 12), generator=torch.Generator().manual_seed(0))
-        segments = torch.tensor([[0] * 5 + [1] * 3 + [2] * 4])
-        positions = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 7, 8]])
-        import numpy as np
+        rows = list(RowBuilder(tokenizer, 900, random.Random(1)).rows(ranked[:4]))
+        row = next(row for row in rows if (row.examples == 1).any())
+        place = (row.examples == 1).nonzero()[0]
 
-        seen = torch.from_numpy(ancestors(np.array([[NO_PARENT, 0, 0]], np.uint8)))
-        tree = decoder(tokens, positions, tree_mask(segments, seen))
-        line = torch.cat([tokens[:, :5], tokens[:, 8:]], dim=1)
-        causal = torch.ones(1, 1, 9, 9, dtype=torch.bool).tril()
-        alone = decoder(line, torch.arange(9)[None], causal)
-        assert torch.allclose(tree[:, 8:], alone[:, 5:], atol=1e-5)
+        def hidden(select: object) -> torch.Tensor:
+            part = {
+                name: torch.from_numpy(getattr(row, name)[select].astype("int64"))[None]
+                for name in ("tokens", "positions", "examples", "passages")
+            }
+            mask = attention_mask(part["examples"], part["passages"])
+            with torch.no_grad():
+                out: torch.Tensor = decoder(part["tokens"], part["positions"], mask)[0]
+            return out
 
+        packed, alone = hidden(slice(None))[place], hidden(place)
+        assert torch.allclose(packed, alone, atol=1e-5)
+
+
+class TestCircuits:
     def test_circuits_continue_a_repeated_sequence_before_any_training(
         self, tokenizer: Tokenizer
     ) -> None:

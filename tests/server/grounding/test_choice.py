@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from index.types import Document, Hit, Passage
 from models.protocols import ContinuationScore
+from models.text.sentences import Sentence
 from server.grounding.candidates import Candidate
 from server.grounding.choice import ChoiceRules, choose, read_views, weigh_evidence
-from server.grounding.sentences import Sentence
 
 DOCUMENT = Document("doc_1", "hr", "a.md", "text/markdown", "", 0, 1, 0, None, (), {})
 RULES = ChoiceRules(model_weight=0.05)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.grounding.sentences import segment
+from models.text.sentences import segment
 
 
 def texts(markdown: str) -> list[str]:

@@ -1,0 +1,127 @@
+"""Settings and files to what a study needs: documents, exhibits, and models opened one by one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from index.collection import Library
+from index.retriever import HybridRetriever
+from ingest.pipeline import IngestProgress
+from models.imitation.errors import TrainingDataInvalid
+from models.protocols import Embedder, Engine
+from server.assembly import find_model, grounding_rules, open_engine, open_registry
+from server.config import Settings
+from server.evaluation.conditions import prepare_exhibits
+from server.evaluation.passages import PassagePool, ingest_set
+from server.evaluation.questions import QuestionSet, write_documents
+from server.evaluation.runner import Material
+from server.evaluation.study import OpenModel, Plan
+from server.evaluation.systems import Role, System, open_system
+from server.grounding.grounder import GroundingRules
+
+_INLINE_FOLDER = "passages"
+_INDEX_FOLDER = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the documents are: a folder, a collection that exists, or in the questions."""
+
+    docs: Path | None = None
+    collection: str | None = None
+
+    def check(self, questions: QuestionSet) -> None:
+        """Raise `TrainingDataInvalid` if there is nothing to ground answers on."""
+        if self.docs is None and self.collection is None and not questions.documents:
+            raise TrainingDataInvalid(
+                "the questions bring no passages of their own; name their documents with"
+                " --docs DIR or --collection NAME.",
+                param="docs",
+            )
+
+
+@contextmanager
+def open_material(
+    plan: Plan,
+    source: Source,
+    embedder: Embedder,
+    *,
+    data_dir: Path,
+    folder: Path,
+    progress: Callable[[IngestProgress], None] | None = None,
+    warn: Callable[[str], None],
+) -> Iterator[Material]:
+    """The documents ingested and every question's exhibits, until the block ends.
+
+    A folder is taken into an index of its own under `folder`, where the next run finds it; a
+    collection is read from `data_dir` and left as it is. Raises what `ingest_set` and the store
+    raise.
+    """
+    source.check(plan.questions)
+    is_ours = source.collection is None
+    with Library(folder / _INDEX_FOLDER if is_ours else data_dir, embedder) as library:
+        collection = source.collection or "evaluation"
+        if is_ours:
+            folders = [] if source.docs is None else [source.docs]
+            if plan.questions.documents:
+                folders.append(_write_inline(plan.questions, folder / _INLINE_FOLDER))
+            for failure in ingest_set(
+                folders, library, embedder, collection=collection, progress=progress
+            ):
+                warn(failure)
+        pool = PassagePool(library, collection)
+        retriever = HybridRetriever(library, embedder)
+        exhibits = prepare_exhibits(
+            plan.questions.questions,
+            pool,
+            retriever,
+            num_distractors=plan.num_distractors,
+            seed=plan.seed,
+        )
+        if exhibits.unlocated:
+            warn(
+                f"the evidence of {len(exhibits.unlocated)} questions is not in the documents"
+                f" ({', '.join(exhibits.unlocated[:5])}, ...); they are not asked with gold and"
+                " wrong passages."
+            )
+        yield Material(pool, retriever, exhibits)
+
+
+def make_opener(settings: Settings) -> OpenModel:
+    """Opens models as the server would; one at a time is in memory."""
+
+    @contextmanager
+    def open_model(path: Path) -> Iterator[tuple[Engine, GroundingRules]]:
+        chosen = settings.model_copy(update={"model": path})
+        engine = open_engine(chosen, find_model(chosen))
+        try:
+            yield engine, grounding_rules(chosen)
+        finally:
+            engine.close()
+
+    return open_model
+
+
+def _write_inline(questions: QuestionSet, folder: Path) -> Path:
+    """The set's own passages as files, and no others."""
+    shutil.rmtree(folder, ignore_errors=True)
+    write_documents(questions.documents, folder)
+    return folder
+
+
+def find_system(settings: Settings, role: Role, given: str) -> System:
+    """The system of a GGUF file, a JSONL file of answers or a registered model's name.
+
+    Raises `ModelMissing`, `ModelFileInvalid`, `TrainingDataInvalid` or `ModelUnknown`.
+    """
+    path, name = Path(given), Path(given).stem
+    if path.suffix.lower() not in (".gguf", ".jsonl") and not path.is_file():
+        entry = open_registry(settings).get(given)
+        path, name = entry.path, entry.name
+    if path.suffix.lower() != ".jsonl":
+        find_model(settings.model_copy(update={"model": path}))
+    return open_system(role, name, path)
