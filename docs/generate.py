@@ -30,6 +30,22 @@ COMMANDS = (
     ("keys", "create"),
     ("keys", "list"),
     ("keys", "delete"),
+    ("models",),
+    ("models", "list"),
+    ("models", "pull"),
+    ("models", "add"),
+    ("models", "quantize"),
+    ("models", "use"),
+    ("models", "rollback"),
+    ("models", "remove"),
+    ("tune",),
+    ("tune", "collect"),
+    ("tune", "report"),
+    ("tune", "import"),
+    ("tune", "filter"),
+    ("tune", "train"),
+    ("tune", "export"),
+    ("tune", "judge"),
 )
 
 
