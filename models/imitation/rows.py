@@ -46,6 +46,7 @@ class Variation:
     """How rows differ from one another and from what serving shows."""
 
     lost_gold_share: float = 0.33  # of tasks that may lose their gold passages
+    least_left: int = 3  # lines without which a task keeps its gold passages
     second_share: float = 0.5  # of answers of one sentence that go on with the next best one
     min_lines: int = 3
     max_lines: int = 8
@@ -154,7 +155,7 @@ class RowBuilder:
         lost = task.gold()
         left = [line for line in lines if line.passage not in lost]
         # A handful of lines would itself tell that something was taken away.
-        has_enough = len(left) >= variation.min_lines
+        has_enough = len(left) >= variation.least_left
         if task.may_lose_gold and has_enough and rng.random() < variation.lost_gold_share:
             lines = left
             pieces, gold = (Piece(REFUSAL, -1),), frozenset()

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.imitation.sources import Passage
 from models.imitation.tokenizer import ASSISTANT, BOS, DOCUMENT, END, USER
+from models.llama import library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,12 +24,8 @@ class Model:
     """
 
     def __init__(self, path: Path, num_threads: int = 2, context: int = 2048) -> None:
-        import llama_cpp
-
-        self._lib = llama_cpp
-        llama_cpp.llama_backend_init()
-        self._silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        llama_cpp.llama_log_set(self._silence, ctypes.c_void_p(0))
+        # One log callback for the whole process: one of ours would die with this object.
+        self._lib = llama_cpp = library()
         options = llama_cpp.llama_model_default_params()
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
         if not self._model:

@@ -73,7 +73,7 @@ class Trainer:
         self._device = torch.device(device)
         self._is_bf16 = settings.precision == "bf16"
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self._trained = {
             name: parameter
