@@ -24,7 +24,7 @@ import numpy as np
 from models.imitation import tokenizer as tokenizers
 from models.imitation.embeddings import sentence_encoder
 from models.imitation.examples import document_examples, is_held_out, qa_examples
-from models.imitation.packs import read_packs
+from models.imitation.packs import SOURCE, read_packs
 from models.imitation.rows import FIELDS, RankedTask, Row, RowBuilder, Variation
 from models.imitation.sources import Decontaminator, Passage, read_jsonl
 from models.imitation.tasks import (
@@ -42,8 +42,9 @@ HELD_OUT_SHARE = 0.03
 # Large single-style sources are capped, so that no one way of asking dominates.
 CAPS = {"dstc9_faq": 2200, "medquad": 2200, "openstax_glossary": 2200}
 NUM_MADE = 6000
-# A task of a written conversation stands in the rows this often for every other task.
-PACK_REPEATS = 3
+# Of every epoch: how often a task of a written conversation stands in it, and the share of others.
+PACK_REPEATS = 6
+OTHERS_SHARE = 0.5
 MAX_PASSAGES = 5
 ROW_LENGTH = 512
 
@@ -142,11 +143,12 @@ class TaskRanker:
 def repeat(tasks: list[RankedTask], num_epochs: int, rng: random.Random) -> Iterator[RankedTask]:
     """Yield `tasks` in a new order for each epoch, written conversations more often."""
     for _ in range(num_epochs):
-        epoch = [
-            task
-            for task in tasks
-            for _ in range(PACK_REPEATS if task.task.source.startswith("written") else 1)
-        ]
+        epoch = []
+        for task in tasks:
+            if task.task.source == SOURCE:
+                epoch += [task] * PACK_REPEATS
+            elif rng.random() < OTHERS_SHARE:
+                epoch.append(task)
         rng.shuffle(epoch)
         yield from epoch
 

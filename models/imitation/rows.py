@@ -45,7 +45,7 @@ class RankedTask:
 class Variation:
     """How rows differ from one another and from what serving shows."""
 
-    lost_gold_share: float = 0.33  # of tasks that may lose their gold passages
+    lost_gold_share: float = 0.25  # of tasks that may lose their gold passages
     least_left: int = 3  # lines without which a task keeps its gold passages
     second_share: float = 0.5  # of answers of one sentence that go on with the next best one
     min_lines: int = 3
@@ -101,7 +101,7 @@ class RowBuilder:
         }
 
     def rows(self, tasks: Iterable[RankedTask]) -> Iterator[Row]:
-        """Yield rows; examples longer than a row are left out."""
+        """Yield rows; examples longer than a row, or that cannot be shown, are left out."""
         waiting: list[Example] = []
         placed: list[Example] = []
         room = self._length
@@ -117,7 +117,7 @@ class RowBuilder:
 
         for task in tasks:
             example = self.example(task)
-            if len(example.tokens) <= self._length:
+            if example is not None and len(example.tokens) <= self._length:
                 waiting.append(example)
             while len(waiting) >= NUM_WAITING:
                 if not place():
@@ -130,9 +130,19 @@ class RowBuilder:
         if placed:
             yield self._pack(placed)
 
-    def example(self, ranked: RankedTask) -> Example:
-        """Return one example, varied as `Variation` says."""
+    def example(self, ranked: RankedTask) -> Example | None:
+        """Return one example, varied as `Variation` says.
+
+        None where the answer stands on a sentence too long to be shown: a model that is to say what
+        it does not see learns to invent.
+        """
         excerpts, pieces = self._vary(ranked)
+        shown = {excerpt.passage for excerpt in excerpts}
+        if any(piece.passage >= 0 and piece.passage not in shown for piece in pieces):
+            return None
+        told = {(e.passage, s.sentence.start) for e in excerpts for s in e.sentences}
+        if any(piece.passage >= 0 for piece in pieces) and not ranked.gold <= told:
+            return None
         example = Example([], [], [])
         self._add(example, [self._id[BOS]], 0, NOTHING)
         number = {excerpt.passage: place for place, excerpt in enumerate(excerpts, 1)}
@@ -181,8 +191,7 @@ class RowBuilder:
         text = ""
         for piece in pieces:
             joint = "" if not text else ("\n" if piece.text.startswith(("-", "*", "1.")) else " ")
-            # A passage may hold the answer in a line too long to be shown.
-            mark = f" [{number[piece.passage]}]" if piece.passage in number else ""
+            mark = f" [{number[piece.passage]}]" if piece.passage >= 0 else ""
             text += (joint + piece.text if piece.text else "") + mark
         return [*self._encode(text), self._id[END]]
 

@@ -10,12 +10,12 @@ from models.imitation.rows import (
     ANSWER,
     FIRST,
     PADDING,
+    Example,
     RankedTask,
     Row,
     RowBuilder,
     Variation,
 )
-from models.imitation.tasks import Piece
 from models.imitation.tokenizer import ASSISTANT, PAD, REFUSAL
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ def spell(row: Row, tokenizer: Tokenizer) -> list[str]:
     return texts
 
 
+def made(builder: RowBuilder, task: RankedTask) -> Example:
+    example = builder.example(task)
+    assert example is not None
+    return example
+
+
 class TestRowBuilder:
     def test_answer_targets_spell_exactly_the_assistant_turn_and_its_end(
         self, tokenizer: Tokenizer, ranked: list[RankedTask]
@@ -54,7 +60,7 @@ class TestRowBuilder:
         for task in ranked:
             if task.task.is_refusal:
                 continue
-            example = builder(tokenizer).example(task)
+            example = made(builder(tokenizer), task)
             text = tokenizer.decode(example.tokens, skip_special_tokens=False)
             number = text.rpartition(" [")[2][0]
             shown = text.split("<|document|>")[int(number)]
@@ -95,7 +101,7 @@ class TestRowBuilder:
     ) -> None:
         lose = builder(tokenizer, replace(PLAIN, lost_gold_share=1))
         for task in ranked:
-            text = tokenizer.decode(lose.example(task).tokens, skip_special_tokens=False)
+            text = tokenizer.decode(made(lose, task).tokens, skip_special_tokens=False)
             if task.task.may_lose_gold:
                 assert text.endswith(f"<|assistant|>{REFUSAL}<|end|>")
                 assert f"\t{task.task.pieces[0].text}" not in text
@@ -105,14 +111,14 @@ class TestRowBuilder:
     ) -> None:
         more = builder(tokenizer, replace(PLAIN, second_share=1))
         task = next(task for task in ranked if task.task.may_lose_gold)
-        answer = tokenizer.decode(more.example(task).tokens).rpartition("?")[2]
+        answer = tokenizer.decode(made(more, task).tokens).rpartition("?")[2]
         assert answer.count(" [") == 2
         assert answer.count(task.task.pieces[0].text) == 1
 
     def test_block_passages_are_numbered_and_nothing_else_is(
         self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        example = builder(tokenizer, replace(PLAIN, block_share=1)).example(ranked[0])
+        example = made(builder(tokenizer, replace(PLAIN, block_share=1)), ranked[0])
         numbers = [n for n in example.passages if n]
         assert sorted(set(numbers)) == list(range(1, max(numbers) + 1))
         assert example.passages[0] == 0
@@ -125,11 +131,13 @@ class TestRowBuilder:
         for first, second in zip(one, two, strict=True):
             assert np.array_equal(first.tokens, second.tokens)
 
-    def test_a_passage_that_is_not_shown_is_not_cited(
+    def test_an_answer_that_cannot_be_shown_makes_no_example(
         self, tokenizer: Tokenizer, ranked: list[RankedTask]
     ) -> None:
-        task = ranked[0]
-        hidden = replace(task.task, pieces=(Piece("It is so.", 1), Piece("Or not.", -1)))
-        lines = tuple(line for line in task.ranked if line.passage == 0)
-        example = builder(tokenizer).example(RankedTask(hidden, lines, frozenset()))
-        assert tokenizer.decode(example.tokens).endswith("It is so. Or not.")
+        task = next(task for task in ranked if not task.task.is_refusal)
+        others = tuple(
+            line for line in task.ranked if (line.passage, line.sentence.start) not in task.gold
+        )
+        hidden = replace(task, ranked=others)
+        assert builder(tokenizer).example(hidden) is None
+        assert list(builder(tokenizer).rows([hidden])) == []
