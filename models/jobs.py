@@ -128,7 +128,7 @@ class GenerationJob(Job):
         self.stream = DeltaStream(lambda: cancel(self))
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
-        self._sampler = Sampler(settings, vocabulary)
+        self._sampler = Sampler(settings, vocabulary, prompt)
         self._text = TextStream(settings.stop)
         self._tokens: list[int] = []
         self._num_computed = 0

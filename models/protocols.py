@@ -51,8 +51,9 @@ class SamplingSettings:
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch those filters off.
     `seed` None draws one. `max_tokens` None means: what is left of the context.
-    `grammar` is GBNF with a `root` rule. `stop` strings are cut off the text, also when they
-    span several tokens.
+    `copy_bias` is added to the logits of what follows, in the prompt, the longest run of tokens
+    that the answer ends with. `grammar` is GBNF with a `root` rule. `stop` strings are cut off the
+    text, also when they span several tokens.
     """
 
     temperature: float = 0.0
@@ -67,6 +68,7 @@ class SamplingSettings:
     max_tokens: int | None = None
     grammar: str | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    copy_bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from models.copying import PromptPointer
 from models.errors import ModelError, SamplingInvalid
 from models.grammar import Candidates, Grammar, candidate_array
 from models.llama import library
@@ -32,8 +34,10 @@ _SEARCH_WIDTHS = (1, 64, 2048)
 class Sampler:
     """The sampling state of one generation. Freed by `free`; used by one thread at a time."""
 
-    def __init__(self, settings: SamplingSettings, vocabulary: Vocabulary) -> None:
-        """Raises `SamplingInvalid` or `GrammarInvalid`."""
+    def __init__(
+        self, settings: SamplingSettings, vocabulary: Vocabulary, prompt: Sequence[int] = ()
+    ) -> None:
+        """`copy_bias` copies from `prompt`. Raises `SamplingInvalid` or `GrammarInvalid`."""
         check_sampling(settings, vocabulary.num_vocab)
         self._settings = settings
         self._vocabulary = vocabulary
@@ -45,6 +49,7 @@ class Sampler:
             or settings.frequency_penalty != 0.0
             or settings.presence_penalty != 0.0
         )
+        self._pointer = PromptPointer(prompt, self._ends_run) if settings.copy_bias else None
         self._grammar = Grammar(settings.grammar, vocabulary) if settings.grammar else None
         self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
         self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
@@ -64,6 +69,8 @@ class Sampler:
                 return None
             token = allowed
             self._grammar.accept(token)
+        if self._pointer is not None:
+            self._pointer.accept(token)
         if self._has_penalties:
             self._num_seen[token] = self._num_seen.get(token, 0) + 1
         return token
@@ -76,11 +83,16 @@ class Sampler:
         if self._grammar is not None:
             self._grammar.free()
 
+    def _ends_run(self, token: int) -> bool:
+        piece = self._vocabulary.piece(token)
+        return not piece or piece[:1] in (b"\n", b"\r", b"\t")
+
     def _adjust(self, logits: Logits) -> Logits:
-        needs_copy = self._num_seen or len(self._bias_ids) or self._grammar is not None
-        if not needs_copy:
+        copied = self._pointer.next_tokens() if self._pointer is not None else []
+        if not (self._num_seen or len(self._bias_ids) or self._grammar is not None or copied):
             return logits
         scores = logits.copy()
+        scores[copied] += self._settings.copy_bias
         scores[self._bias_ids] += self._biases
         if self._num_seen:
             self._penalise(scores)
@@ -175,6 +187,7 @@ def check_sampling(settings: SamplingSettings, num_vocab: int) -> None:
         ("min_p", s.min_p, 0.0, 1.0),
         ("frequency_penalty", s.frequency_penalty, -math.inf, math.inf),
         ("presence_penalty", s.presence_penalty, -math.inf, math.inf),
+        ("copy_bias", s.copy_bias, 0.0, math.inf),
     )
     for name, value, lowest, highest in ranges:
         if not (math.isfinite(value) and lowest <= value <= highest):

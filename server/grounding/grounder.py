@@ -40,7 +40,8 @@ class GroundingRules:
     `num_found` passages are searched, `max_passages` of them enter the prompt. `answer_tokens` is
     kept free in the context for answers whose length the request leaves open, `quote_tokens` for
     quotes, which are short whatever the request allows. `is_instructed` says whether the model
-    needs to be told what to do (a model tuned for this task does not).
+    needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
+    that reads excerpts on the sentence that it has begun to repeat.
     """
 
     mode: Mode = "quote"
@@ -50,6 +51,7 @@ class GroundingRules:
     quote_tokens: int = 320
     unsupported: Unsupported = "flag"
     is_instructed: bool = True
+    copy_bias: float = 6.0
     refusal: str = REFUSAL
     choice: ChoiceRules = field(default_factory=ChoiceRules)
 
@@ -68,6 +70,7 @@ class GroundingService:
         self._retriever = retriever
         self._rules = rules or GroundingRules()
         self._ranker = CandidateRanker(embedder)
+        self._refusal_opening = self._find_refusal_opening() if self._reads_excerpts else -1
 
     async def answer(
         self, messages: Sequence[Message], scope: GroundingScope, sampling: SamplingSettings
@@ -102,6 +105,16 @@ class GroundingService:
     def _reads_excerpts(self) -> bool:
         """Whether the model was trained on excerpts, and so to refuse where they hold no answer."""
         return self._engine.info.metadata.get(PASSAGES_KEY) == EXCERPTS
+
+    def _find_refusal_opening(self) -> int:
+        """The token that a refusal begins with: where it differs from another answer's prompt."""
+        refusal, other = (
+            self._engine.prepare(
+                [Message("user", "?"), Message("assistant", text)], add_generation_prompt=False
+            ).tokens
+            for text in (self._rules.refusal, self._rules.refusal[::-1])
+        )
+        return next(a for a, b in zip(refusal, other, strict=False) if a != b)
 
     async def _refuses(self, grounded: GroundedPrompt, clock: Clock) -> bool:
         """Whether a model that was trained to refuse would rather do so than answer.
@@ -212,8 +225,12 @@ class GroundingService:
     def _draft(
         self, grounded: GroundedPrompt, sampling: SamplingSettings, clock: Clock
     ) -> AnswerStream:
-        generation = self._engine.generate(grounded.prompt, sampling)
         rules = self._rules
+        if self._reads_excerpts:
+            # Whether to refuse was decided already, by the whole refusal and not by its first word.
+            bias = {**sampling.logit_bias, self._refusal_opening: -100.0}
+            sampling = replace(sampling, copy_bias=rules.copy_bias, logit_bias=bias)
+        generation = self._engine.generate(grounded.prompt, sampling)
         writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
         return WrittenStream("answer", writer, generation, grounded, clock)
 

@@ -109,3 +109,13 @@ async def test_it_refuses_where_its_refusal_is_likely_enough(
     assert end.report.decision == decision
     assert (end.text == REFUSAL) == (decision == "abstained")
     assert bool(engine.generations) == (decision == "answered")
+
+
+async def test_it_is_held_to_its_sentence_and_may_not_refuse_a_second_time(
+    library: Library,
+) -> None:
+    engine = Trained("Boat class 3 pays 35 crowns a night. [1]", refusal=0.2)
+    await ask(library, engine, QUESTION)
+    assert engine.sampling is not None
+    assert engine.sampling.copy_bias > 0
+    assert list(engine.sampling.logit_bias.values()) == [-100.0]
