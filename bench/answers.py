@@ -119,6 +119,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model-weight", type=float)
     parser.add_argument("--margin", type=float)
     parser.add_argument("--min-evidence", type=float)
+    parser.add_argument("--max-refusal-chance", type=float)
     parser.add_argument("--max-sentences", type=int)
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import ModelFileInvalid
+from models.text.excerpts import EXCERPTS, PASSAGES_KEY
 from server.errors import ModelMissing
 
 if TYPE_CHECKING:
@@ -166,11 +167,11 @@ def _choose_model(settings: Settings) -> Path:
 
 
 def _is_trained_to_quote(settings: Settings) -> bool:
-    """Whether the model comes with Mynah, or says that its verdict mark can be read."""
+    """Whether the model comes with Mynah, or says that it was trained on excerpts."""
     from models.gguf import read_header
     from models.registry_entries import find_bundled
 
     path, bundled = find_model(settings), find_bundled()
     if bundled is not None and path.resolve().parent == bundled.resolve().parent:
         return True
-    return "mynah.verdict_mark" in read_header(path).metadata
+    return read_header(path).text(PASSAGES_KEY) == EXCERPTS

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.imitation.conversations import Conversation
-from models.imitation.examples import Example, gold_sentences
+from models.imitation.examples import LEFT_OUT, Example, gold_sentences
 from models.imitation.packs import CITATION
 from models.imitation.sources import Decontaminator, Passage, words
 from models.imitation.tokenizer import REFUSAL
@@ -87,6 +87,8 @@ def dialogue_tasks(rows: Iterable[dict[str, Any]], guard: Decontaminator) -> Ite
     """Yield tasks of qa rows that have a history and an answer sentence in their first passage."""
     for row in rows:
         if not row.get("history") or not row["answerable"] or len(row["gold"]) != 1:
+            continue
+        if row["source"].startswith(LEFT_OUT):
             continue
         passages = [Passage(item["title"], item["text"].strip()) for item in row["passages"]]
         index = row["gold"][0]

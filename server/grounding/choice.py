@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.protocols import ContinuationScore
 from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
 
@@ -16,8 +14,8 @@ from server.grounding.candidates import Candidate
 class ChoiceRules:
     """How candidates are chosen; the figures are from `examples/questions.jsonl`.
 
-    `model_weight`: what one standard deviation of the model's view (see `read_views`) is worth on
-    the candidates' scale of 0..1. `margin`: how far below the best a further sentence may score.
+    `model_weight`: what one standard deviation of the model's view is worth on the candidates'
+    scale of 0..1. `margin`: how far below the best a further sentence may score.
     A further sentence gains `novelty_bonus` if it has at least `min_novelty` of the question's word
     weight that no chosen sentence has: the second part of a question is answered elsewhere.
     `min_evidence`: below it (see `weigh_evidence`) the answer is an abstention. So it is where a
@@ -31,7 +29,7 @@ class ChoiceRules:
     novelty_bonus: float = 0.10
     min_novelty: float = 0.10
     min_evidence: float = 0.50
-    max_refusal_chance: float = 0.5
+    max_refusal_chance: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +94,6 @@ class _Coverage:
     def add(self, candidate: Candidate) -> None:
         """Count the candidate as chosen."""
         self._covered |= self._found[id(candidate)]
-
-
-def read_views(scores: Sequence[ContinuationScore], *, has_verdict: bool) -> list[float]:
-    """The model's view of each candidate from the score of its text; higher is better.
-
-    With `has_verdict` the text ended with the mark that the model was trained to put after a
-    sentence that answers, and the view is the log-odds of that mark: whether the sentence answers,
-    however odd its words. Otherwise it is the mean log-likelihood of the sentence as the answer.
-    """
-    if not has_verdict:
-        return [score.mean_logprob for score in scores]
-    chances = [min(max(math.exp(s.last_logprob), 1e-6), 1 - 1e-6) for s in scores]
-    return [math.log(p / (1 - p)) for p in chances]
 
 
 def weigh_evidence(candidates: Sequence[Candidate]) -> float:

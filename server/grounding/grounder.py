@@ -12,7 +12,7 @@ from models.protocols import Embedder, Engine, Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
 from server.grounding.attribution import strip_marks
 from server.grounding.candidates import Candidate, CandidateRanker
-from server.grounding.choice import Choice, ChoiceRules, choose, read_views, weigh_evidence
+from server.grounding.choice import Choice, ChoiceRules, choose, weigh_evidence
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
 from server.grounding.prompt import (
@@ -26,8 +26,6 @@ from server.grounding.quoting import QuoteWriter
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, WrittenStream
 from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
 
-# GGUF metadata: what a model trained to judge puts after a sentence that answers.
-VERDICT_KEY = "mynah.verdict_mark"
 REFUSAL = "I could not find this in the documents."
 # Turns that rows of the bundled model held: two exchanges and the question.
 _NUM_TURNS_READ = 5
@@ -205,13 +203,12 @@ class GroundingService:
         candidates = fitting[: rules.max_candidates]
         if not candidates:
             return []
-        mark = self._engine.info.metadata.get(VERDICT_KEY, "")
-        scores = await self._engine.score(grounded.prompt, [c.text + mark for c in candidates])
+        scores = await self._engine.score(grounded.prompt, [c.text for c in candidates])
         clock.mark("score")
         choices = choose(
             conversation.search_query,
             candidates,
-            read_views(scores, has_verdict=bool(mark)),
+            [score.mean_logprob for score in scores],
             rules,
         )
         while len(choices) > 1 and sum(self._measure(c.candidate) for c in choices) > room:

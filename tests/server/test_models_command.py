@@ -310,7 +310,7 @@ def test_the_setting_goes_before_the_registry_before_the_bundled_model(
     assert find_model(settings()) == entry.path
     assert resolve_mode(settings()) == "answer"
     assert find_model(settings(model="bundled")) == find_bundled()
-    trained = copy_with_key(tiny_gguf, tmp_path / "trained.gguf", "mynah.verdict_mark", " [")
+    trained = copy_with_key(tiny_gguf, tmp_path / "trained.gguf", "mynah.passages", "excerpts")
     registry.add(trained, "trained", origin="added")
     assert find_model(settings(model="trained")) == registry.get("trained").path
     assert resolve_mode(settings(model="trained")) == "quote"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -10,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Document, Hit, Passage
-from models.protocols import ContinuationScore
 from models.text.sentences import Sentence
 from server.grounding.candidates import Candidate
-from server.grounding.choice import ChoiceRules, choose, read_views, weigh_evidence
+from server.grounding.choice import ChoiceRules, choose, weigh_evidence
 
 DOCUMENT = Document("doc_1", "hr", "a.md", "text/markdown", "", 0, 1, 0, None, (), {})
 RULES = ChoiceRules(model_weight=0.05)
@@ -64,14 +62,6 @@ def test_at_most_so_many_each_once_and_the_best_always(
     assert 1 <= len(chosen) <= max_sentences
     assert len({id(choice.candidate) for choice in chosen}) == len(chosen)
     assert chosen[0].score == max(choice.score for choice in chosen)
-
-
-def test_a_verdict_is_the_log_odds_of_the_mark_alone() -> None:
-    scores = [ContinuationScore(-50.0, 10, math.log(0.9)), ContinuationScore(-1.0, 2, -60.0)]
-    likely, unlikely = read_views(scores, has_verdict=True)
-    assert likely == pytest.approx(math.log(9))
-    assert unlikely < -10
-    assert read_views(scores, has_verdict=False) == [-5.0, -0.5]
 
 
 def test_no_candidate_is_no_evidence() -> None:
