@@ -177,6 +177,10 @@ class Engine(Protocol):
         """Number of tokens of `text` as content (no special-token parsing)."""
         ...
 
+    def continue_prompt(self, prompt: Prompt, text: str) -> Prompt:
+        """`prompt` with `text` as content behind it: an answer that has begun."""
+        ...
+
     def generate(self, prompt: Prompt, sampling: SamplingSettings) -> Generation:
         """Queue a generation and return at once.
 

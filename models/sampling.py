@@ -49,7 +49,7 @@ class Sampler:
             or settings.frequency_penalty != 0.0
             or settings.presence_penalty != 0.0
         )
-        self._pointer = PromptPointer(prompt, self._ends_run) if settings.copy_bias else None
+        self._pointer = self._open_pointer(prompt) if settings.copy_bias else None
         self._grammar = Grammar(settings.grammar, vocabulary) if settings.grammar else None
         self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
         self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
@@ -82,6 +82,16 @@ class Sampler:
             self._chain = None
         if self._grammar is not None:
             self._grammar.free()
+
+    def _open_pointer(self, prompt: Sequence[int]) -> PromptPointer:
+        """A pointer into `prompt`; what stands behind its last control token is answer already."""
+        begun = len(prompt)
+        while begun and not self._vocabulary.is_special(int(prompt[begun - 1])):
+            begun -= 1
+        pointer = PromptPointer(prompt[:begun], self._ends_run)
+        for token in prompt[begun:]:
+            pointer.accept(int(token))
+        return pointer
 
     def _ends_run(self, token: int) -> bool:
         piece = self._vocabulary.piece(token)

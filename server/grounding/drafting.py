@@ -25,12 +25,20 @@ SUPPORT_FLOOR = 0.6
 class DraftWriter:
     """Rewrites a model's draft sentence by sentence: right citations in, invented ones out."""
 
-    def __init__(self, hits: tuple[Hit, ...], *, unsupported: Unsupported, refusal: str) -> None:
+    def __init__(
+        self,
+        hits: tuple[Hit, ...],
+        *,
+        unsupported: Unsupported,
+        refusal: str,
+        opening: str = "",
+    ) -> None:
+        """`opening` is how the draft begins, before anything that the generation says."""
         self._hits = hits
         self._listed = CitationList(hits)
         self._unsupported = unsupported
         self._refusal = refusal
-        self._pending = ""
+        self._pending = opening
         self._text = ""
         self._sentences: list[SentenceSupport] = []
         self.finish_reason: FinishReason = "stop"

@@ -29,6 +29,8 @@ from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope,
 REFUSAL = "I could not find this in the documents."
 # Turns that rows of the bundled model held: two exchanges and the question.
 _NUM_TURNS_READ = 5
+# Enough to tell one sentence from the others.
+_NUM_OPENING_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class GroundingRules:
     kept free in the context for answers whose length the request leaves open, `quote_tokens` for
     quotes, which are short whatever the request allows. `is_instructed` says whether the model
     needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
-    that reads excerpts on the sentence that it has begun to repeat.
+    that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its answer
+    begins as the best sentence does.
     """
 
     mode: Mode = "quote"
@@ -49,7 +52,8 @@ class GroundingRules:
     quote_tokens: int = 320
     unsupported: Unsupported = "flag"
     is_instructed: bool = True
-    copy_bias: float = 6.0
+    copy_bias: float = 12.0
+    is_guided: bool = True
     refusal: str = REFUSAL
     choice: ChoiceRules = field(default_factory=ChoiceRules)
 
@@ -86,7 +90,9 @@ class GroundingService:
         hits = hits[:limit]
         ranked = await asyncio.to_thread(self._ranker.rank, conversation.search_query, hits)
         clock.mark("candidates")
-        wanted = sampling.max_tokens or self._rules.answer_tokens
+        # Without a wish, a small context leaves most of itself to the question and the passages.
+        default = min(self._rules.answer_tokens, self._engine.info.num_ctx // 4)
+        wanted = sampling.max_tokens or default
         reserve = min(wanted, self._rules.quote_tokens) if mode == "quote" else wanted
         grounded = await asyncio.to_thread(self._build, conversation, hits, ranked, reserve)
         grounded = replace(grounded, dropped=grounded.dropped + surplus)
@@ -97,7 +103,11 @@ class GroundingService:
             return RefusalStream(mode, self._rules.refusal, grounded, clock)
         if mode == "quote":
             return await self._quote(conversation, grounded, ranked, sampling, clock)
-        return self._draft(grounded, sampling, clock)
+        opening = ""
+        if self._reads_excerpts and self._rules.is_guided:
+            choices = await self._choose(conversation, grounded, ranked, clock)
+            opening = " ".join(choices[0].candidate.text.split()[:_NUM_OPENING_WORDS])
+        return self._draft(grounded, sampling, clock, opening)
 
     @property
     def _reads_excerpts(self) -> bool:
@@ -220,15 +230,29 @@ class GroundingService:
         return 12 + self._engine.num_tokens(candidate.text) * 4 // 3
 
     def _draft(
-        self, grounded: GroundedPrompt, sampling: SamplingSettings, clock: Clock
+        self, grounded: GroundedPrompt, sampling: SamplingSettings, clock: Clock, opening: str
     ) -> AnswerStream:
+        """A free answer; with `opening` it goes on from there.
+
+        Which sentence answers is what a small model knows least; retrieval and the model choose it
+        together, as in mode quote, and the model writes on from its first words.
+        """
         rules = self._rules
+        prompt = grounded.prompt
         if self._reads_excerpts:
             # Whether to refuse was decided already, by the whole refusal and not by its first word.
             bias = {**sampling.logit_bias, self._refusal_opening: -100.0}
             sampling = replace(sampling, copy_bias=rules.copy_bias, logit_bias=bias)
-        generation = self._engine.generate(grounded.prompt, sampling)
-        writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
+        if opening:
+            prompt = self._engine.continue_prompt(prompt, opening)
+            if sampling.max_tokens is not None:
+                num_opening = prompt.num_tokens - grounded.prompt.num_tokens
+                limit = max(1, sampling.max_tokens - num_opening)
+                sampling = replace(sampling, max_tokens=limit)
+        generation = self._engine.generate(prompt, sampling)
+        writer = DraftWriter(
+            grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal, opening=opening
+        )
         return WrittenStream("answer", writer, generation, grounded, clock)
 
     async def _answer_bare(
