@@ -181,12 +181,13 @@ class JudgementLog:
         self._file.seek(self._end)
         content = self._file.read()
         length = content.rfind(b"\n") + 1
-        for line in content[:length].splitlines():
-            self._num_lines += 1
+        lines = content[:length].splitlines()
+        for number, line in enumerate(lines, self._num_lines + 1):
             try:
                 self._apply(Judgement.from_json(json.loads(line)))
             except (ValueError, TrainingDataInvalid) as error:
-                raise TrainingDataInvalid(f"{self.path}, line {self._num_lines}: {error}") from None
+                raise TrainingDataInvalid(f"{self.path}, line {number}: {error}") from None
+        self._num_lines += len(lines)
         self._end += length
         if length < len(content):
             # Nobody else is writing, so the writer of this half line was killed.

@@ -135,11 +135,15 @@ class Comparison:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str] | None:
-        words = sorted((word for word in self.hidden if word), key=len, reverse=True)
+        # A name is written with hyphens here and with blanks there, and often without its owner.
+        names = {name for word in self.hidden for name in (word, word.rpartition("/")[2])}
+        parts = [[part for part in re.split(r"[-_\s]+", name) if part] for name in names]
+        words = {r"[-_\s]*".join(map(re.escape, found)) for found in parts if found}
         if not words:
             return None
-        joined = "|".join(map(re.escape, words))
-        return re.compile(rf"(?<!\w)(?:{joined})(?!\w)", re.IGNORECASE)
+        joined = "|".join(sorted(words, key=len, reverse=True))
+        # Underscores are no part of a word: Markdown emphasises with them.
+        return re.compile(rf"(?<![^\W_])(?:{joined})(?![^\W_])", re.IGNORECASE)
 
 
 def make_comparison(

@@ -76,22 +76,29 @@ def convert(model: Any, checkpoint: Checkpoint, target: Path, facts: ModelFacts)
 
     aside = target.with_name(target.name + ".part")
     writer = gguf.GGUFWriter(str(aside), arch, use_temp_file=True)
-    _add_facts(writer, checkpoint, facts)
-    _add_sizes(writer, model.config, checkpoint)
-    _add_vocabulary(writer, model, checkpoint, facts)
-    for name, array in tensors(model, arch):
-        if array.ndim == 1:
-            writer.add_tensor(name, array)
-            continue
-        peak = float(np.abs(array).max(initial=0.0))
-        if not peak <= _MAX_F16:
-            raise ExportFailed(f"{name} holds {peak:g}, which 16-bit floats cannot; train again.")
-        writer.add_tensor(name, array.astype(np.float16))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    aside.replace(target)
+    try:
+        _add_facts(writer, checkpoint, facts)
+        _add_sizes(writer, model.config, checkpoint)
+        _add_vocabulary(writer, model, checkpoint, facts)
+        for name, array in tensors(model, arch):
+            writer.add_tensor(name, array if array.ndim == 1 else _to_f16(name, array))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        aside.replace(target)
+    finally:
+        writer.close()
+        if writer.temp_file is not None:
+            writer.temp_file.close()
+        aside.unlink(missing_ok=True)
+
+
+def _to_f16(name: str, array: NDArray[np.float32]) -> NDArray[np.float16]:
+    peak = float(np.abs(array).max(initial=0.0))
+    if not peak <= _MAX_F16:
+        raise ExportFailed(f"{name} holds {peak:g}, which 16-bit floats cannot; train again.")
+    return array.astype(np.float16)
 
 
 def tensors(model: Any, arch: str) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -7,6 +7,7 @@ same ids in front of the model.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ SPACE = "▁"
 # llama.cpp's attribute bits.
 _CONTROL, _USER_DEFINED = 1 << 3, 1 << 4
 _MAX_CACHED_TEXTS = 4096
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+_PLAIN_BYTES = (*range(33, 127), *range(161, 173), *range(174, 256))
 
 
 def serving_form(tokenizer_json: str) -> str:
@@ -105,6 +108,16 @@ class CheckpointVocabulary(Vocabulary):
         """A control token's own text."""
         return self.text(token).encode()
 
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token adds to a text: none for a control token."""
+        name = self.text(token)
+        if token in self._added:
+            return b"" if self._added[token] else name.encode()
+        if self._letters is not None:
+            return bytes(self._letters[letter] for letter in name)
+        byte = _BYTE.fullmatch(name)
+        return bytes.fromhex(byte[1]) if byte else name.replace(SPACE, " ").encode()
+
     def text(self, token: int) -> str:
         """The vocabulary entry of a token, empty for an id below zero (no such token)."""
         found: str | None = self._tokenizer.id_to_token(token) if token >= 0 else None
@@ -121,6 +134,19 @@ class CheckpointVocabulary(Vocabulary):
         for token, is_special in self._added.items():
             bits[token] = _CONTROL if is_special else _USER_DEFINED
         return bits
+
+    @cached_property
+    def _letters(self) -> dict[str, int] | None:
+        """The byte that each letter of a byte-level vocabulary stands for (Radford et al. 2019).
+
+        Printable bytes of Latin-1 are themselves, the others count up from U+0100; None for
+        SentencePiece, which writes bytes by name.
+        """
+        if json.loads(self._tokenizer.to_str())["model"].get("byte_fallback"):
+            return None
+        others = [byte for byte in range(256) if byte not in _PLAIN_BYTES]
+        letters = {chr(byte): byte for byte in _PLAIN_BYTES}
+        return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
 
     @cached_property
     def _added(self) -> dict[int, bool]:

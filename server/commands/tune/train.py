@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.commands.output import write, write_json
+from server.commands.output import write, write_error, write_json
 
 if TYPE_CHECKING:
     from models.imitation.tuning.run import TrainRun
@@ -174,9 +174,17 @@ def train(
         )
     )
     if not run.is_complete:
+        _warn_of_family(run)
         typer.echo(_describe(run), err=True)
-        with show_curve(sys.stderr) as show:
-            run.train(show)
+        try:
+            with show_curve(sys.stderr) as show:
+                run.train(show)
+        except KeyboardInterrupt:
+            trainer = run.trainer
+            write_error(
+                f"stopped at step {trainer.step} of {trainer.num_steps}; the same command goes on"
+            )
+            raise typer.Exit(130) from None
     if as_json:
         write_json(run.record)
     else:
@@ -187,6 +195,17 @@ def _settings(chosen: dict[str, Any]) -> TrainSettings:
     from models.imitation.tuning.settings import TrainSettings
 
     return TrainSettings(**{field.name: chosen[field.name] for field in fields(TrainSettings)})
+
+
+def _warn_of_family(run: TrainRun) -> None:
+    """Say before the hours of training, not after them, that `mynah tune export` will refuse."""
+    from models.imitation.errors import CheckpointUnsupported
+    from models.imitation.tuning.convert import check_family
+
+    try:
+        check_family(run.checkpoint)
+    except CheckpointUnsupported as error:
+        write_error(f"it can be trained, but not exported: {error.message}")
 
 
 def _describe(run: TrainRun) -> str:
