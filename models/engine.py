@@ -125,11 +125,6 @@ class LlamaEngine:
         with self._model.use():
             return len(self._tokenizer.encode_content(text))
 
-    def continue_prompt(self, prompt: Prompt, text: str) -> Prompt:
-        """`prompt` with `text` as content behind it."""
-        with self._model.use():
-            return Prompt((*prompt.tokens, *self._tokenizer.encode_content(text)))
-
     def generate(self, prompt: Prompt, sampling: SamplingSettings) -> DeltaStream:
         """Queue a generation and return at once.
 

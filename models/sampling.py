@@ -20,6 +20,7 @@ from models.copying import PromptPointer
 from models.errors import ModelError, SamplingInvalid
 from models.grammar import Candidates, Grammar, candidate_array
 from models.llama import library
+from models.outline import Outline
 from models.protocols import SamplingSettings
 from models.vocabulary import Vocabulary
 
@@ -49,7 +50,8 @@ class Sampler:
             or settings.frequency_penalty != 0.0
             or settings.presence_penalty != 0.0
         )
-        self._pointer = self._open_pointer(prompt) if settings.copy_bias else None
+        self._pointer = PromptPointer(prompt, self._ends_run) if settings.copy_bias else None
+        self._outline = Outline(settings.outline, vocabulary) if settings.outline else None
         self._grammar = Grammar(settings.grammar, vocabulary) if settings.grammar else None
         self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
         self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
@@ -60,17 +62,14 @@ class Sampler:
         None where the grammar is complete and the vocabulary has no token to say so. Raises
         `ModelError` where no token can follow.
         """
-        scores = self._adjust(logits)
-        if self._grammar is None:
-            token = self._choose(scores)
-        else:
-            allowed = self._choose_allowed(scores, self._grammar)
-            if allowed is None:
-                return None
-            token = allowed
-            self._grammar.accept(token)
-        if self._pointer is not None:
-            self._pointer.accept(token)
+        token = self._outline.next_token() if self._outline is not None else None
+        if token is None:
+            token = self._choose_next(self._adjust(logits))
+        if token is None:
+            return None
+        for follower in (self._grammar, self._pointer, self._outline):
+            if follower is not None:
+                follower.accept(token)
         if self._has_penalties:
             self._num_seen[token] = self._num_seen.get(token, 0) + 1
         return token
@@ -82,16 +81,6 @@ class Sampler:
             self._chain = None
         if self._grammar is not None:
             self._grammar.free()
-
-    def _open_pointer(self, prompt: Sequence[int]) -> PromptPointer:
-        """A pointer into `prompt`; what stands behind its last control token is answer already."""
-        begun = len(prompt)
-        while begun and not self._vocabulary.is_special(int(prompt[begun - 1])):
-            begun -= 1
-        pointer = PromptPointer(prompt[:begun], self._ends_run)
-        for token in prompt[begun:]:
-            pointer.accept(int(token))
-        return pointer
 
     def _ends_run(self, token: int) -> bool:
         piece = self._vocabulary.piece(token)
@@ -120,6 +109,12 @@ class Sampler:
         # Dividing a negative logit would make the token likelier.
         seen = np.where(seen <= 0, seen * settings.repeat_penalty, seen / settings.repeat_penalty)
         scores[ids] = seen - counts * settings.frequency_penalty - settings.presence_penalty
+
+    def _choose_next(self, scores: Logits) -> int | None:
+        if self._grammar is not None:
+            return self._choose_allowed(scores, self._grammar)
+        token = self._choose(scores)
+        return self._outline.correct(token) if self._outline is not None else token
 
     def _choose(self, scores: Logits) -> int:
         if self._chain is None:
@@ -208,6 +203,8 @@ def check_sampling(settings: SamplingSettings, num_vocab: int) -> None:
         )
     if s.max_tokens is not None and s.max_tokens < 0:
         raise SamplingInvalid(f"max_tokens is {s.max_tokens}; 0 is the least.", param="max_tokens")
+    if s.outline and (s.grammar is not None or not all(s.outline)):
+        raise SamplingInvalid("outline goes with no grammar, and none of it is empty.")
     for token, bias in s.logit_bias.items():
         if not 0 <= token < num_vocab:
             raise SamplingInvalid(

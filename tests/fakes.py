@@ -100,11 +100,6 @@ class ScriptedEngine:
     def num_tokens(self, text: str) -> int:
         return len(_words(text))
 
-    def continue_prompt(self, prompt: Prompt, text: str) -> Prompt:
-        self.prompt_texts.append(f"{self.prompt_texts[prompt.tokens[0]]}\nassistant: {text}")
-        num_tokens = prompt.num_tokens + self.num_tokens(text)
-        return Prompt((len(self.prompt_texts) - 1, *range(1, num_tokens)))
-
     def generate(self, prompt: Prompt, sampling: SamplingSettings) -> ScriptedGeneration:
         self.sampling = sampling
         self._check(prompt, sampling.max_tokens or 1)

@@ -40,11 +40,15 @@ from models.text.ranking import RankedSentence, ScoredPassage, rank_sentences
 
 HELD_OUT_SHARE = 0.03
 # Large single-style sources are capped, so that no one way of asking dominates.
-CAPS = {"dstc9_faq": 2200, "medquad": 2200, "openstax_glossary": 2200}
-NUM_MADE = 6000
+CAPS = {"dstc9_faq": 4500, "medquad": 4500, "openstax_glossary": 4500}
+NUM_MADE = 26_000
+# The shards that hold handbooks, policies and textbooks.
+SHARDS = ("corpus/shard-00.jsonl.xz", "corpus/shard-01.jsonl.xz")
+NUM_OF_DOCUMENT = 3
 # Of every epoch: how often a task of a written conversation stands in it, and the share of others.
-PACK_REPEATS = 6
-OTHERS_SHARE = 0.5
+# More than that and the model knew its examples by heart (LOG.md, run 7).
+PACK_REPEATS = 3
+OTHERS_SHARE = 1.0
 MAX_PASSAGES = 5
 ROW_LENGTH = 512
 
@@ -66,13 +70,18 @@ def read_tasks(
     return [task for task in tasks if not is_held_out(task.group, HELD_OUT_SHARE)], held
 
 
+def identity(task: Task) -> tuple[str, str]:
+    """What a task is known by when more are ranked later."""
+    return task.group, task.query
+
+
 def made_tasks(data: Path, guard: Decontaminator, rng: random.Random) -> Iterator[Task]:
-    """Yield at most two tasks of a document, so that many documents are drawn on."""
-    documents = [d for d in read_jsonl(data / "corpus/shard-00.jsonl.xz") if is_wanted(d)]
+    """Yield a few tasks of a document, so that many documents are drawn on."""
+    documents = [d for shard in SHARDS for d in read_jsonl(data / shard) if is_wanted(d)]
     rng.shuffle(documents)
     for document in documents:
         tasks = list(example_tasks(document_examples(document, guard, rng, 4)))
-        yield from rng.sample(tasks, min(2, len(tasks)))
+        yield from rng.sample(tasks, min(NUM_OF_DOCUMENT, len(tasks)))
 
 
 def is_wanted(document: dict[str, Any]) -> bool:
@@ -191,16 +200,12 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     cache = options.out / "ranked.pkl"
     ranked = load_ranked(cache) if cache.exists() else []
-    if not ranked:
-        training, held = read_tasks(options.data, Decontaminator(options.guard), rng)
-        print(f"{len(training)} tasks to train on, {len(held)} held out", flush=True)
-    else:
-        # Conversations that were written since.
-        known = {task.task.group for task in ranked}
-        written = [t for c in read_packs() for t in conversation_tasks(c) if t.group not in known]
-        training = [task for task in written if not is_held_out(task.group, HELD_OUT_SHARE)]
-        held = []
-        print(f"{len(ranked)} tasks ranked before, {len(training)} more", flush=True)
+    known = {identity(task.task) for task in ranked}
+    training, held = read_tasks(options.data, Decontaminator(options.guard), rng)
+    training = [task for task in training if identity(task) not in known]
+    print(
+        f"{len(ranked)} tasks ranked before, {len(training)} more, {len(held)} held out", flush=True
+    )
     if training:
         pool = [rng.choice(task.passages) for task in training]
         ranker = TaskRanker(sentence_encoder())
@@ -211,8 +216,9 @@ def main() -> None:
                 speed = ranker.num_encoded / (time.monotonic() - started_s)
                 print(f"{len(ranked)} tasks ranked, {speed:.0f} texts/s", flush=True)
         save_ranked(ranked, cache)
-        if held:
-            save_ranked(list(ranker.rank(held, rng, pool)), options.out / "held.pkl")
+        held_out = options.out / "held.pkl"
+        if held and not held_out.exists():
+            save_ranked(list(ranker.rank(held, rng, pool)), held_out)
     counts = Counter(task.task.source for task in ranked)
     (options.out / "sources.json").write_text(json.dumps(dict(counts.most_common()), indent=1))
     builder = RowBuilder(

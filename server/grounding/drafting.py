@@ -31,14 +31,12 @@ class DraftWriter:
         *,
         unsupported: Unsupported,
         refusal: str,
-        opening: str = "",
     ) -> None:
-        """`opening` is how the draft begins, before anything that the generation says."""
         self._hits = hits
         self._listed = CitationList(hits)
         self._unsupported = unsupported
         self._refusal = refusal
-        self._pending = opening
+        self._pending = ""
         self._text = ""
         self._sentences: list[SentenceSupport] = []
         self.finish_reason: FinishReason = "stop"

@@ -103,11 +103,10 @@ class GroundingService:
             return RefusalStream(mode, self._rules.refusal, grounded, clock)
         if mode == "quote":
             return await self._quote(conversation, grounded, ranked, sampling, clock)
-        opening = ""
+        choices: list[Choice] = []
         if self._reads_excerpts and self._rules.is_guided:
             choices = await self._choose(conversation, grounded, ranked, clock)
-            opening = " ".join(choices[0].candidate.text.split()[:_NUM_OPENING_WORDS])
-        return self._draft(grounded, sampling, clock, opening)
+        return self._draft(grounded, sampling, clock, choices)
 
     @property
     def _reads_excerpts(self) -> bool:
@@ -230,29 +229,27 @@ class GroundingService:
         return 12 + self._engine.num_tokens(candidate.text) * 4 // 3
 
     def _draft(
-        self, grounded: GroundedPrompt, sampling: SamplingSettings, clock: Clock, opening: str
+        self,
+        grounded: GroundedPrompt,
+        sampling: SamplingSettings,
+        clock: Clock,
+        choices: Sequence[Choice],
     ) -> AnswerStream:
-        """A free answer; with `opening` it goes on from there.
+        """A free answer; with `choices` it has a sentence for each, begun with its first words.
 
-        Which sentence answers is what a small model knows least; retrieval and the model choose it
-        together, as in mode quote, and the model writes on from its first words.
+        Which sentences answer is what a small model knows least; retrieval and the model choose
+        them together, as in mode quote, and the model writes each on from its first words.
         """
         rules = self._rules
-        prompt = grounded.prompt
         if self._reads_excerpts:
             # Whether to refuse was decided already, by the whole refusal and not by its first word.
             bias = {**sampling.logit_bias, self._refusal_opening: -100.0}
-            sampling = replace(sampling, copy_bias=rules.copy_bias, logit_bias=bias)
-        if opening:
-            prompt = self._engine.continue_prompt(prompt, opening)
-            if sampling.max_tokens is not None:
-                num_opening = prompt.num_tokens - grounded.prompt.num_tokens
-                limit = max(1, sampling.max_tokens - num_opening)
-                sampling = replace(sampling, max_tokens=limit)
-        generation = self._engine.generate(prompt, sampling)
-        writer = DraftWriter(
-            grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal, opening=opening
-        )
+            outline = tuple(_open(choice.candidate.text) for choice in choices)
+            sampling = replace(
+                sampling, copy_bias=rules.copy_bias, logit_bias=bias, outline=outline
+            )
+        generation = self._engine.generate(grounded.prompt, sampling)
+        writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
         return WrittenStream("answer", writer, generation, grounded, clock)
 
     async def _answer_bare(
@@ -264,3 +261,7 @@ class GroundingService:
         generation = self._engine.generate(prompt, sampling)
         bare = GroundedPrompt(prompt, (), (), ())
         return WrittenStream("off", PlainWriter(), generation, bare, clock)
+
+
+def _open(sentence: str) -> str:
+    return " ".join(sentence.split()[:_NUM_OPENING_WORDS])

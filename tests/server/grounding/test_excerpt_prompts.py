@@ -61,7 +61,7 @@ QUESTION = Message("user", "What does boat class 3 pay a night?")
 async def test_it_reads_the_best_sentences_behind_two_digits_and_nothing_else(
     library: Library,
 ) -> None:
-    engine = Trained(" 35 crowns a night. [1]")
+    engine = Trained("Boat class 3 pays 35 crowns a night. [1]")
     end = await ask(library, engine, QUESTION)
     lines = [line for d in engine.documents for line in d.text.splitlines()]
     assert 0 < len(lines) <= MAX_LINES
@@ -76,7 +76,7 @@ async def test_it_reads_the_best_sentences_behind_two_digits_and_nothing_else(
 
 
 async def test_a_passage_without_a_line_is_named_as_dropped(library: Library) -> None:
-    engine = Trained(" 35 crowns a night. [1]")
+    engine = Trained("Boat class 3 pays 35 crowns a night. [1]")
     end = await ask(library, engine, QUESTION)
     kept = {passage.id for passage in end.report.kept}
     dropped = {passage.id: passage.reason for passage in end.report.dropped}
@@ -87,7 +87,7 @@ async def test_a_passage_without_a_line_is_named_as_dropped(library: Library) ->
 
 
 async def test_its_history_holds_no_system_turn_and_no_marks(library: Library) -> None:
-    engine = Trained(" a lead. [1]")
+    engine = Trained("They must be on a lead. [1]")
     turns = [
         Message("system", "Talk like a pirate."),
         Message("user", "Are dogs welcome on the pier?"),
@@ -104,27 +104,30 @@ async def test_its_history_holds_no_system_turn_and_no_marks(library: Library) -
 async def test_it_refuses_where_its_refusal_is_likely_enough(
     library: Library, mode: Mode, refusal: float, decision: str
 ) -> None:
-    engine = Trained(" 35 crowns a night. [1]", refusal=refusal)
+    engine = Trained("Boat class 3 pays 35 crowns a night. [1]", refusal=refusal)
     end = await ask(library, engine, QUESTION, mode=mode)
     assert end.report.decision == decision
     assert (end.text == REFUSAL) == (decision == "abstained")
     assert bool(engine.generations) == (decision == "answered")
 
 
-async def test_its_answer_goes_on_from_the_first_words_of_the_best_sentence(
+async def test_its_sentences_begin_as_those_that_quote_mode_would_choose(
     library: Library,
 ) -> None:
-    engine = Trained(" 35 crowns a night. [1]")
+    engine = Trained("Boat class 3 pays 35 crowns a night. [1]")
+    quoted = await ask(library, engine, QUESTION, mode="quote")
     end = await ask(library, engine, QUESTION)
-    assert engine.prompt_texts[-1].endswith("assistant: Boat class 3 pays")
-    assert end.text == "Boat class 3 pays 35 crowns a night. [1]"
+    assert engine.sampling is not None
+    spans = [quoted.text[s.start : s.end] for s in quoted.report.sentences]
+    assert engine.sampling.outline == tuple(" ".join(span.split()[:4]) for span in spans)
+    assert engine.sampling.outline[0] == "Boat class 3 pays"
     assert end.report.sentences[0].support == 1.0
 
 
 async def test_it_is_held_to_its_sentence_and_may_not_refuse_a_second_time(
     library: Library,
 ) -> None:
-    engine = Trained(" 35 crowns a night. [1]", refusal=0.2)
+    engine = Trained("Boat class 3 pays 35 crowns a night. [1]", refusal=0.2)
     await ask(library, engine, QUESTION)
     assert engine.sampling is not None
     assert engine.sampling.copy_bias > 0
