@@ -26,6 +26,7 @@ COMMANDS = (
     ("ask",),
     ("chat",),
     ("serve",),
+    ("calibrate",),
     ("keys",),
     ("keys", "create"),
     ("keys", "list"),

@@ -52,10 +52,10 @@ class SamplingSettings:
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch those filters off.
     `seed` None draws one. `max_tokens` None means: what is left of the context.
     `copy_bias` is added to the logits of what follows, in the prompt, the longest run of tokens
-    that the answer ends with. `outline` holds the first words of each of the answer's sentences: the
-    model goes on from them, and its answer ends with the last one's citation mark or line. `grammar`
-    is GBNF with a `root` rule. `stop` strings are cut off the text, also when they span several
-    tokens.
+    that the answer ends with. `outline` holds the first words of each of the answer's sentences:
+    the model goes on from them, and its answer ends with the last one's citation mark or line.
+    `grammar` is GBNF with a `root` rule. `stop` strings are cut off the text, also when they span
+    several tokens.
     """
 
     temperature: float = 0.0

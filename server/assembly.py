@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from models.registry import Registry
     from server.components import Services
     from server.config import Settings
+    from server.grounding.abstention import Abstention
     from server.grounding.grounder import GroundingRules
     from server.grounding.types import Mode
 
@@ -131,9 +132,23 @@ def grounding_rules(settings: Settings) -> GroundingRules:
         max_passages=settings.max_passages,
         answer_tokens=settings.answer_tokens,
         unsupported=settings.unsupported_sentences,
+        abstention=_find_abstention(settings),
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )
+
+
+def _find_abstention(settings: Settings) -> Abstention | None:
+    """What `mynah calibrate` found for the model that is set; None: the default that suits it.
+
+    Raises `CalibrationInvalid` for a damaged file.
+    """
+    from server.grounding.calibration import fingerprint, load_calibration
+
+    found = load_calibration(settings.data_dir)
+    if found is None or found.model_fingerprint != fingerprint(find_model(settings)):
+        return None
+    return found.abstention
 
 
 def _choose_model(settings: Settings) -> Path:

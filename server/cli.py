@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from models.errors import AppError
-from server.commands import ask, chat, documents, ingest, keys, models, serve
+from server.commands import ask, calibrate, chat, documents, ingest, keys, models, serve
 from server.commands.context import CommandContext
 from server.commands.output import printable, write_error
 from server.commands.tune.app import app as tune_app
@@ -58,6 +58,7 @@ app.command("collections")(documents.list_collections)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(tune_app, name="tune")

@@ -18,6 +18,7 @@ AppError
     ├── ConfigInvalid           a setting, or its name, or the configuration file
     ├── AddressRefused          an address that may not or cannot be bound
     ├── ModelMissing            no GGUF to serve
+    ├── CalibrationInvalid      too few labelled questions, or a damaged calibration
     ├── KeyInvalid              a key's name breaks the rule, exists already or is unknown
     └── KeysDamaged             the file of keys cannot be read
 """
@@ -188,6 +189,12 @@ class ModelMissing(ServerError):
     code = "model_missing"
 
 
+class CalibrationInvalid(ServerError):
+    """There are too few labelled questions to calibrate on, or the file made of them is damaged."""
+
+    code = "calibration_invalid"
+
+
 class KeyInvalid(ServerError):
     """The name of an API key breaks the naming rule, is taken, or is unknown."""
 
@@ -251,6 +258,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     ConfigInvalid: 500,
     AddressRefused: 500,
     ModelMissing: 500,
+    CalibrationInvalid: 500,
     KeyInvalid: 500,
     KeysDamaged: 500,
     TermsNotAccepted: 500,

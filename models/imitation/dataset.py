@@ -40,11 +40,13 @@ from models.text.ranking import RankedSentence, ScoredPassage, rank_sentences
 
 HELD_OUT_SHARE = 0.03
 # Large single-style sources are capped, so that no one way of asking dominates.
-CAPS = {"dstc9_faq": 4500, "medquad": 4500, "openstax_glossary": 4500}
-NUM_MADE = 26_000
+CAPS = {"dstc9_faq": 3000, "medquad": 3500, "openstax_glossary": 3500}
+NUM_MADE = 16_000
 # The shards that hold handbooks, policies and textbooks.
 SHARDS = ("corpus/shard-00.jsonl.xz", "corpus/shard-01.jsonl.xz")
 NUM_OF_DOCUMENT = 3
+# Whole packs of written conversations on which refusing is calibrated, never trained.
+PACKS_HELD_SHARE = 0.12
 # Of every epoch: how often a task of a written conversation stands in it, and the share of others.
 # More than that and the model knew its examples by heart (LOG.md, run 7).
 PACK_REPEATS = 3
@@ -149,6 +151,11 @@ class TaskRanker:
         return np.stack([self._known[text] for text in texts])
 
 
+def is_kept_back(task: Task) -> bool:
+    """Tell whether a written conversation serves calibration and not training."""
+    return task.source == SOURCE and is_held_out(task.group, PACKS_HELD_SHARE)
+
+
 def repeat(tasks: list[RankedTask], num_epochs: int, rng: random.Random) -> Iterator[RankedTask]:
     """Yield `tasks` in a new order for each epoch, written conversations more often."""
     for _ in range(num_epochs):
@@ -175,8 +182,10 @@ def write(rows: Iterator[Row], folder: Path) -> int:
 
 
 def save_ranked(tasks: list[RankedTask], path: Path) -> None:
-    """Write ranked tasks; only this program reads them again."""
-    path.write_bytes(pickle.dumps(tasks))
+    """Write ranked tasks, aside and then renamed; only this program reads them again."""
+    aside = path.with_suffix(".part")
+    aside.write_bytes(pickle.dumps(tasks))
+    aside.replace(path)
 
 
 def load_ranked(path: Path) -> list[RankedTask]:
@@ -192,7 +201,8 @@ def main() -> None:
     parser.add_argument("--guard", type=Path, nargs="*", default=[], help="files never to train on")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rank", type=int, default=1_000_000, help="most tasks to rank now")
     parser.add_argument("--block-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -202,7 +212,7 @@ def main() -> None:
     ranked = load_ranked(cache) if cache.exists() else []
     known = {identity(task.task) for task in ranked}
     training, held = read_tasks(options.data, Decontaminator(options.guard), rng)
-    training = [task for task in training if identity(task) not in known]
+    training = [task for task in training if identity(task) not in known][: options.rank]
     print(
         f"{len(ranked)} tasks ranked before, {len(training)} more, {len(held)} held out", flush=True
     )
@@ -215,6 +225,7 @@ def main() -> None:
             if len(ranked) % 1280 == 0:
                 speed = ranker.num_encoded / (time.monotonic() - started_s)
                 print(f"{len(ranked)} tasks ranked, {speed:.0f} texts/s", flush=True)
+                save_ranked(ranked, cache)  # ranking is what takes long
         save_ranked(ranked, cache)
         held_out = options.out / "held.pkl"
         if held and not held_out.exists():
@@ -227,7 +238,8 @@ def main() -> None:
         rng,
         Variation(block_share=options.block_share),
     )
-    num_rows = write(builder.rows(repeat(ranked, options.epochs, rng)), options.out / "rows")
+    shown = [task for task in ranked if not is_kept_back(task.task)]
+    num_rows = write(builder.rows(repeat(shown, options.epochs, rng)), options.out / "rows")
     print(f"{num_rows} rows of {ROW_LENGTH}")
 
 

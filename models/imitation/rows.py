@@ -45,7 +45,7 @@ class RankedTask:
 class Variation:
     """How rows differ from one another and from what serving shows."""
 
-    lost_gold_share: float = 0.25  # of tasks that may lose their gold passages
+    lost_gold_share: float = 0.3  # of tasks that may lose their gold passages
     least_left: int = 3  # lines without which a task keeps its gold passages
     second_share: float = 0.5  # of answers of one sentence that go on with the next best one
     min_lines: int = 3

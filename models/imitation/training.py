@@ -44,8 +44,8 @@ class Plan:
     lr_norms: float = 5e-4
     warmup_steps: int = 20
     decay_share: float = 0.5
-    text_weight: float = 0.1
-    first_weight: float = 0.4
+    text_weight: float = 0.05
+    first_weight: float = 1.0
     seed: int = 0
 
     def rate(self, step: int) -> float:

@@ -18,8 +18,6 @@ class ChoiceRules:
     scale of 0..1. `margin`: how far below the best a further sentence may score.
     A further sentence gains `novelty_bonus` if it has at least `min_novelty` of the question's word
     weight that no chosen sentence has: the second part of a question is answered elsewhere.
-    `min_evidence`: below it (see `weigh_evidence`) the answer is an abstention. So it is where a
-    model that was trained to refuse gives its refusal a chance above `max_refusal_chance`.
     """
 
     max_sentences: int = 3
@@ -28,8 +26,6 @@ class ChoiceRules:
     margin: float = 0.12
     novelty_bonus: float = 0.10
     min_novelty: float = 0.10
-    min_evidence: float = 0.50
-    max_refusal_chance: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +90,6 @@ class _Coverage:
     def add(self, candidate: Candidate) -> None:
         """Count the candidate as chosen."""
         self._covered |= self._found[id(candidate)]
-
-
-def weigh_evidence(candidates: Sequence[Candidate]) -> float:
-    """How near (0..1) the documents come to the question at all.
-
-    The mean of the best cosine of a sentence and the best of a passage: each alone is misled by a
-    heading or a phrase of the question that happens to stand somewhere. Shared words are left out,
-    because a question may use none of its answer's words.
-    """
-    if not candidates:
-        return 0.0
-    meaning = max(candidate.meaning for candidate in candidates)
-    passage = max(candidate.hit.dense_score or 0.0 for candidate in candidates)
-    return max(0.0, (meaning + passage) / 2)
 
 
 def _standardise(values: Sequence[float]) -> list[float]:

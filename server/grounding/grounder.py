@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from index.types import Hit, Retriever
-from models.protocols import Embedder, Engine, Message, SamplingSettings
+from models.protocols import Embedder, Engine, Generation, Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
+from server.grounding.abstention import (
+    FOR_ANY_MODEL,
+    FOR_EXCERPTS,
+    Abstention,
+    Signals,
+    read_signals,
+)
 from server.grounding.attribution import strip_marks
 from server.grounding.candidates import Candidate, CandidateRanker
-from server.grounding.choice import Choice, ChoiceRules, choose, weigh_evidence
+from server.grounding.choice import Choice, ChoiceRules, choose
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
 from server.grounding.prompt import (
@@ -23,7 +29,7 @@ from server.grounding.prompt import (
     show_whole,
 )
 from server.grounding.quoting import QuoteWriter
-from server.grounding.streams import Clock, PlainWriter, RefusalStream, WrittenStream
+from server.grounding.streams import Clock, PlainWriter, RefusalStream, Writer, WrittenStream
 from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
 
 REFUSAL = "I could not find this in the documents."
@@ -41,8 +47,8 @@ class GroundingRules:
     kept free in the context for answers whose length the request leaves open, `quote_tokens` for
     quotes, which are short whatever the request allows. `is_instructed` says whether the model
     needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
-    that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its answer
-    begins as the best sentence does.
+    that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its sentences
+    begin as those do that mode quote would choose. `abstention` None means what suits the model.
     """
 
     mode: Mode = "quote"
@@ -56,6 +62,17 @@ class GroundingRules:
     is_guided: bool = True
     refusal: str = REFUSAL
     choice: ChoiceRules = field(default_factory=ChoiceRules)
+    abstention: Abstention | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A question with all that is known before its answer is begun."""
+
+    conversation: Conversation
+    grounded: GroundedPrompt
+    ranked: Sequence[Candidate]
+    signals: Signals
 
 
 class GroundingService:
@@ -72,6 +89,8 @@ class GroundingService:
         self._retriever = retriever
         self._rules = rules or GroundingRules()
         self._ranker = CandidateRanker(embedder)
+        default = FOR_EXCERPTS if self._reads_excerpts else FOR_ANY_MODEL
+        self._abstention = self._rules.abstention or default
         self._refusal_opening = self._find_refusal_opening() if self._reads_excerpts else -1
 
     async def answer(
@@ -81,8 +100,38 @@ class GroundingService:
         mode = scope.mode or self._rules.mode
         if mode == "off":
             return await self._answer_bare(messages, sampling)
-        conversation = read_conversation(messages)
         clock = Clock()
+        # Without a wish, a small context leaves most of itself to the question and the passages.
+        default = min(self._rules.answer_tokens, self._engine.info.num_ctx // 4)
+        wanted = sampling.max_tokens or default
+        reserve = min(wanted, self._rules.quote_tokens) if mode == "quote" else wanted
+        case = await self._prepare(messages, scope, reserve, clock)
+        evidence = self._abstention.weigh(case.signals)
+        floor = self._abstention.min_evidence if scope.min_evidence is None else scope.min_evidence
+        if not case.ranked or evidence < floor:
+            return RefusalStream(mode, self._rules.refusal, case.grounded, clock, evidence=evidence)
+        choices: list[Choice] = []
+        if mode == "quote" or (self._reads_excerpts and self._rules.is_guided):
+            choices = await self._choose(case, clock)
+        if mode == "answer":
+            generation, writer = self._draft(case.grounded, sampling, choices)
+        elif choices:
+            writer = QuoteWriter(case.grounded, choices)
+            generation = writer.start(self._engine, sampling)
+        else:
+            return RefusalStream(mode, self._rules.refusal, case.grounded, clock, evidence=evidence)
+        return WrittenStream(mode, writer, generation, case.grounded, clock, evidence=evidence)
+
+    async def read_signals(self, messages: Sequence[Message], scope: GroundingScope) -> Signals:
+        """What speaks for an answer to the conversation's question, without answering it."""
+        case = await self._prepare(messages, scope, self._rules.quote_tokens, Clock())
+        return case.signals
+
+    async def _prepare(
+        self, messages: Sequence[Message], scope: GroundingScope, reserve: int, clock: Clock
+    ) -> _Case:
+        """Everything that is known before an answer is begun; `reserve` tokens stay free for it."""
+        conversation = read_conversation(messages)
         hits = await asyncio.to_thread(self._search, conversation, scope)
         clock.mark("search")
         limit = scope.max_passages or self._rules.max_passages
@@ -90,23 +139,17 @@ class GroundingService:
         hits = hits[:limit]
         ranked = await asyncio.to_thread(self._ranker.rank, conversation.search_query, hits)
         clock.mark("candidates")
-        # Without a wish, a small context leaves most of itself to the question and the passages.
-        default = min(self._rules.answer_tokens, self._engine.info.num_ctx // 4)
-        wanted = sampling.max_tokens or default
-        reserve = min(wanted, self._rules.quote_tokens) if mode == "quote" else wanted
         grounded = await asyncio.to_thread(self._build, conversation, hits, ranked, reserve)
         grounded = replace(grounded, dropped=grounded.dropped + surplus)
         clock.mark("prompt")
-        if weigh_evidence(ranked) < self._rules.choice.min_evidence:
-            return RefusalStream(mode, self._rules.refusal, grounded, clock)
-        if await self._refuses(grounded, clock):
-            return RefusalStream(mode, self._rules.refusal, grounded, clock)
-        if mode == "quote":
-            return await self._quote(conversation, grounded, ranked, sampling, clock)
-        choices: list[Choice] = []
-        if self._reads_excerpts and self._rules.is_guided:
-            choices = await self._choose(conversation, grounded, ranked, clock)
-        return self._draft(grounded, sampling, clock, choices)
+        refusal = await self._score_refusal(grounded, clock)
+        signals = read_signals(conversation.search_query, ranked, refusal)
+        return _Case(conversation, grounded, ranked, signals)
+
+    @property
+    def abstention(self) -> Abstention:
+        """When it refuses."""
+        return self._abstention
 
     @property
     def _reads_excerpts(self) -> bool:
@@ -123,17 +166,16 @@ class GroundingService:
         )
         return next(a for a, b in zip(refusal, other, strict=False) if a != b)
 
-    async def _refuses(self, grounded: GroundedPrompt, clock: Clock) -> bool:
-        """Whether a model that was trained to refuse would rather do so than answer.
+    async def _score_refusal(self, grounded: GroundedPrompt, clock: Clock) -> float | None:
+        """Natural logarithm of the chance of a refusal by a model that was trained to refuse.
 
-        The chance of the whole refusal is read off one batch behind the prompt, whose prefill the
-        answer uses again.
+        It is read off one batch behind the prompt, whose prefill the answer uses again.
         """
         if not self._reads_excerpts or not grounded.hits:
-            return False
+            return None
         (score,) = await self._engine.score(grounded.prompt, [self._rules.refusal])
         clock.mark("refusal")
-        return math.exp(score.logprob) > self._rules.choice.max_refusal_chance
+        return score.logprob
 
     def _search(self, conversation: Conversation, scope: GroundingScope) -> list[Hit]:
         wanted = max(self._rules.num_found, scope.max_passages or 0)
@@ -182,40 +224,19 @@ class GroundingService:
         )
         return replace(grounded, dropped=grounded.dropped + unread)
 
-    async def _quote(
-        self,
-        conversation: Conversation,
-        grounded: GroundedPrompt,
-        ranked: Sequence[Candidate],
-        sampling: SamplingSettings,
-        clock: Clock,
-    ) -> AnswerStream:
-        choices = await self._choose(conversation, grounded, ranked, clock)
-        if not choices:
-            return RefusalStream("quote", self._rules.refusal, grounded, clock)
-        writer = QuoteWriter(grounded, choices)
-        generation = writer.start(self._engine, sampling)
-        return WrittenStream("quote", writer, generation, grounded, clock)
-
-    async def _choose(
-        self,
-        conversation: Conversation,
-        grounded: GroundedPrompt,
-        ranked: Sequence[Candidate],
-        clock: Clock,
-    ) -> list[Choice]:
+    async def _choose(self, case: _Case, clock: Clock) -> list[Choice]:
         """The sentences to quote."""
-        rules = self._rules.choice
+        rules, grounded = self._rules.choice, case.grounded
         room = self._engine.info.num_ctx - grounded.prompt.num_tokens
         read = {hit.passage.id for hit in grounded.hits}
-        fitting = [c for c in ranked if c.hit.passage.id in read and self._measure(c) <= room]
+        fitting = [c for c in case.ranked if c.hit.passage.id in read and self._measure(c) <= room]
         candidates = fitting[: rules.max_candidates]
         if not candidates:
             return []
         scores = await self._engine.score(grounded.prompt, [c.text for c in candidates])
         clock.mark("score")
         choices = choose(
-            conversation.search_query,
+            case.conversation.search_query,
             candidates,
             [score.mean_logprob for score in scores],
             rules,
@@ -229,12 +250,8 @@ class GroundingService:
         return 12 + self._engine.num_tokens(candidate.text) * 4 // 3
 
     def _draft(
-        self,
-        grounded: GroundedPrompt,
-        sampling: SamplingSettings,
-        clock: Clock,
-        choices: Sequence[Choice],
-    ) -> AnswerStream:
+        self, grounded: GroundedPrompt, sampling: SamplingSettings, choices: Sequence[Choice]
+    ) -> tuple[Generation, Writer]:
         """A free answer; with `choices` it has a sentence for each, begun with its first words.
 
         Which sentences answer is what a small model knows least; retrieval and the model choose
@@ -250,7 +267,7 @@ class GroundingService:
             )
         generation = self._engine.generate(grounded.prompt, sampling)
         writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
-        return WrittenStream("answer", writer, generation, grounded, clock)
+        return generation, writer
 
     async def _answer_bare(
         self, messages: Sequence[Message], sampling: SamplingSettings

@@ -90,7 +90,10 @@ class WrittenStream:
         generation: Generation,
         grounded: GroundedPrompt,
         clock: Clock,
+        *,
+        evidence: float | None = None,
     ) -> None:
+        self._evidence = evidence
         self._mode = mode
         self._writer = writer
         self._generation = generation
@@ -110,6 +113,7 @@ class WrittenStream:
                 GroundingReport(
                     mode=self._mode,
                     decision=writer.decision,
+                    evidence=self._evidence,
                     citations=writer.citations,
                     sentences=writer.sentences,
                     kept=self._grounded.kept,
@@ -128,11 +132,20 @@ class WrittenStream:
 class RefusalStream:
     """The `AnswerStream` that says the documents hold no answer."""
 
-    def __init__(self, mode: Mode, refusal: str, grounded: GroundedPrompt, clock: Clock) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        refusal: str,
+        grounded: GroundedPrompt,
+        clock: Clock,
+        *,
+        evidence: float,
+    ) -> None:
         self._refusal = refusal
         self._report = GroundingReport(
             mode=mode,
             decision="abstained",
+            evidence=evidence,
             kept=grounded.kept,
             dropped=grounded.dropped,
             timing_ms=clock.timing_ms,

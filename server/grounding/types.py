@@ -16,12 +16,14 @@ Decision = Literal["answered", "abstained", "ungrounded"]
 class GroundingScope:
     """What one request searches and how it answers.
 
-    `collections` None means all that exist; `mode` None means the server's setting.
+    `collections` None means all that exist; `mode` None means the server's setting, and so does
+    `min_evidence`, the chance of an answer (0..1) below which it is refused.
     """
 
     mode: Mode | None = None
     collections: tuple[str, ...] | None = None
     max_passages: int | None = None
+    min_evidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,14 @@ class DroppedPassage:
 
 @dataclass(frozen=True, slots=True)
 class GroundingReport:
-    """The `grounding` object of a reply (DESIGN.md gives its JSON)."""
+    """The `grounding` object of a reply (DESIGN.md gives its JSON).
+
+    `evidence` is the chance (0..1) that the documents hold the answer, None in mode `off`.
+    """
 
     mode: Mode
     decision: Decision
+    evidence: float | None = None
     citations: tuple[Citation, ...] = ()
     sentences: tuple[SentenceSupport, ...] = ()
     kept: tuple[KeptPassage, ...] = ()
@@ -84,6 +90,7 @@ class GroundingReport:
         return {
             "mode": self.mode,
             "decision": self.decision,
+            "evidence": None if self.evidence is None else round(self.evidence, 3),
             "citations": [
                 {
                     "index": c.index,

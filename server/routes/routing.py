@@ -55,7 +55,7 @@ async def resolve_scope(request: ChatRequest, services: Services) -> GroundingSc
         raise _model_not_found(request.model)
     if collections is not None:
         await _check_collections(request, collections, services)
-    return GroundingScope(options.mode, collections, options.max_passages)
+    return GroundingScope(options.mode, collections, options.max_passages, options.min_evidence)
 
 
 async def _check_collections(

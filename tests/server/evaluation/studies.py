@@ -16,7 +16,7 @@ from server.evaluation.runner import Material
 from server.evaluation.session import Source, open_material
 from server.evaluation.study import OpenModel, Plan, Results, run_study
 from server.evaluation.systems import Role, System
-from server.grounding.choice import ChoiceRules
+from server.grounding.abstention import Abstention
 from server.grounding.grounder import REFUSAL, GroundingRules
 from server.grounding.types import Mode
 from tests.fakes import HashingEmbedder, ScriptedEngine
@@ -108,7 +108,7 @@ def make_opener(engines: Mapping[str, Engine], mode: Mode = "answer") -> OpenMod
     """Opens the engine whose name the path's stem is; passages always count as evidence."""
 
     def open_model(path: Path) -> AbstractContextManager[tuple[Engine, GroundingRules]]:
-        rules = GroundingRules(mode=mode, choice=ChoiceRules(min_evidence=0.0))
+        rules = GroundingRules(mode=mode, abstention=Abstention({}, 0.0, 0.0))
         return contextlib.nullcontext((engines[path.stem], rules))
 
     return open_model

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Document, Hit, Passage
 from models.text.sentences import Sentence
 from server.grounding.candidates import Candidate
-from server.grounding.choice import ChoiceRules, choose, weigh_evidence
+from server.grounding.choice import ChoiceRules, choose
 
 DOCUMENT = Document("doc_1", "hr", "a.md", "text/markdown", "", 0, 1, 0, None, (), {})
 RULES = ChoiceRules(model_weight=0.05)
@@ -62,8 +61,3 @@ def test_at_most_so_many_each_once_and_the_best_always(
     assert 1 <= len(chosen) <= max_sentences
     assert len({id(choice.candidate) for choice in chosen}) == len(chosen)
     assert chosen[0].score == max(choice.score for choice in chosen)
-
-
-def test_no_candidate_is_no_evidence() -> None:
-    assert weigh_evidence([]) == 0.0
-    assert weigh_evidence([make_candidate("Near.", 0.5, meaning=0.7)]) == pytest.approx(0.6)

@@ -13,7 +13,7 @@ from index.retriever import HybridRetriever
 from ingest.pipeline import ingest
 from models.protocols import Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, MAX_LINES, PASSAGES_KEY
-from server.grounding.choice import ChoiceRules
+from server.grounding.abstention import Abstention
 from server.grounding.grounder import REFUSAL, GroundingRules, GroundingService
 from server.grounding.types import AnswerEnd, GroundingScope, Mode
 from tests.fakes import HashingEmbedder, ScriptedEngine
@@ -34,6 +34,10 @@ def library(tmp_path: Path) -> Iterator[Library]:
         yield library
 
 
+# A refusal of chance 0.4 is the limit.
+BY_REFUSAL = Abstention({"refusal": -1.0}, bias=0.0, min_evidence=0.6)
+
+
 class Trained(ScriptedEngine):
     """An engine whose model reads excerpts and refuses with the chance `refusal`."""
 
@@ -48,7 +52,7 @@ async def ask(
     library: Library, engine: ScriptedEngine, *turns: Message, mode: Mode = "answer"
 ) -> AnswerEnd:
     embedder = HashingEmbedder()
-    rules = GroundingRules(mode=mode, choice=ChoiceRules(min_evidence=0.0, max_refusal_chance=0.4))
+    rules = GroundingRules(mode=mode, abstention=BY_REFUSAL)
     service = GroundingService(engine, HybridRetriever(library, embedder), embedder, rules)
     stream = await service.answer(turns, GroundingScope(), SamplingSettings(max_tokens=60))
     (end,) = [event async for event in stream if isinstance(event, AnswerEnd)]

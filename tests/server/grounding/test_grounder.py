@@ -14,7 +14,7 @@ from ingest.pipeline import ingest
 from models.engine import LlamaEngine
 from models.errors import ContextLengthExceeded, PromptInvalid, QueueFull
 from models.protocols import Engine, Message, SamplingSettings
-from server.grounding.choice import ChoiceRules
+from server.grounding.abstention import Abstention
 from server.grounding.drafting import Unsupported
 from server.grounding.grounder import REFUSAL, GroundingRules, GroundingService
 from server.grounding.types import AnswerEnd, GroundingScope, Mode, TextDelta
@@ -54,9 +54,9 @@ def make_service(
     min_evidence: float = 0.3,
 ) -> GroundingService:
     embedder = HashingEmbedder()
-    rules = GroundingRules(
-        mode=mode, unsupported=unsupported, choice=ChoiceRules(min_evidence=min_evidence)
-    )
+    # The mean of the best cosines of a sentence and of a passage, as a chance around 0.5.
+    by_meaning = Abstention({"meaning": 4.0, "passage": 4.0}, -8 * min_evidence, 0.5)
+    rules = GroundingRules(mode=mode, unsupported=unsupported, abstention=by_meaning)
     return GroundingService(engine, HybridRetriever(library, embedder), embedder, rules)
 
 
