@@ -164,6 +164,10 @@ class Context:
         """Release the cells that only `sequence` holds."""
         self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
+    def truncate(self, sequence: int, num_tokens: int) -> None:
+        """Release the cells of `sequence` from position `num_tokens` on."""
+        self._lib.llama_memory_seq_rm(self._memory, sequence, num_tokens, -1)
+
     def num_positions(self, sequence: int) -> int:
         """How many tokens of `sequence` the KV cache holds, as llama.cpp counts them."""
         return int(self._lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1

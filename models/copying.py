@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 
 # One token in common is chance; two are a beginning.
 MIN_RUN = 2
+# Before tokens are computed ahead, chance should be rarer.
+MIN_DRAFT_RUN = 3
 
 
 class PromptPointer:
@@ -36,17 +38,35 @@ class PromptPointer:
 
         Runs end at the answer's beginning. Each token once, in order.
         """
-        answer = self._answer
-        if len(answer) < MIN_RUN:
+        found = [self._prompt[place] for place in self._longest_places()[1]]
+        return [token for token in dict.fromkeys(found) if not self._ends_run(token)]
+
+    def follow(self, num_tokens: int) -> list[int]:
+        """At most so many tokens that would come next if the answer went on as the prompt does.
+
+        None with a run shorter than `MIN_DRAFT_RUN`. The prompt's last such place is taken, and
+        nothing beyond where a run ends.
+        """
+        length, places = self._longest_places()
+        if length < MIN_DRAFT_RUN:
             return []
+        found: list[int] = []
+        for token in self._prompt[places[-1] : places[-1] + num_tokens]:
+            if self._ends_run(token):
+                break
+            found.append(token)
+        return found
+
+    def _longest_places(self) -> tuple[int, list[int]]:
+        """The longest run's length, and where in the prompt it has just ended."""
         best, found = 0, []
-        for place in self._places.get(tuple(answer[-MIN_RUN:]), ()):
+        for place in self._places.get(tuple(self._answer[-MIN_RUN:]), ()):
             length = self._measure(place)
             if length > best:
-                best, found = length, [self._prompt[place]]
+                best, found = length, [place]
             elif length == best:
-                found.append(self._prompt[place])
-        return [token for token in dict.fromkeys(found) if not self._ends_run(token)]
+                found.append(place)
+        return best, found
 
     def _measure(self, place: int) -> int:
         """Tokens in common before `place` of the prompt and the answer's end."""

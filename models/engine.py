@@ -10,6 +10,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,12 @@ class LlamaEngine:
         if max_tokens is None:
             max_tokens = self._num_ctx - prompt.num_tokens
         with self._model.use() as vocabulary:
-            job = GenerationJob(prompt.tokens, max_tokens, sampling, vocabulary, self._cancel)
+            encode = partial(self._tokenizer.encode_content, follows_text=True)
+            job = GenerationJob(
+                prompt.tokens, max_tokens, sampling, vocabulary, self._cancel, encode=encode
+            )
+            if self._settings.drafts and not self._model.has_recurrence:
+                job.bind(self._context.truncate)
             self._submit(job)
         return job.stream
 

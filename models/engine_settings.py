@@ -25,7 +25,8 @@ class EngineSettings:
     else is in a step. Switched off and with `kv_type` f32, a request computes the same bits in any
     company.
     `num_spare_sequences`: continuations scored side by side. `num_kept_prefixes`: finished
-    sequences kept for reuse of their beginnings.
+    sequences kept for reuse of their beginnings. `drafts`: whether tokens that follow in the prompt
+    are computed ahead and verified.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class EngineSettings:
     max_waiting: int = 64
     num_spare_sequences: int = 16
     num_kept_prefixes: int = 4
+    drafts: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -14,6 +14,7 @@ import numpy as np
 
 from models.batch import Run
 from models.detokenizer import TextStream
+from models.drafting import Drafting
 from models.errors import ModelError
 from models.generation import DeltaStream
 from models.protocols import FinishReason, GenerationDelta, GenerationUsage, SamplingSettings
@@ -113,7 +114,11 @@ class Job(ABC):
 
 
 class GenerationJob(Job):
-    """Draws one token a step until the model, a stop string or a limit ends it."""
+    """Draws tokens until the model, a stop string or a limit ends it.
+
+    A step takes in what was drawn last, what is forced behind it, and a draft of what may follow;
+    as many drawn tokens as agree with the draft are had in that one step.
+    """
 
     def __init__(
         self,
@@ -122,16 +127,25 @@ class GenerationJob(Job):
         settings: SamplingSettings,
         vocabulary: Vocabulary,
         cancel: Callable[[GenerationJob], None],
+        *,
+        encode: Callable[[str], Sequence[int]] | None = None,
     ) -> None:
-        """Raises `SamplingInvalid` or `GrammarInvalid`."""
+        """`encode`: as in `Sampler`. Raises `SamplingInvalid` or `GrammarInvalid`."""
         super().__init__(prompt, len(prompt) + max_tokens)
         self.stream = DeltaStream(lambda: cancel(self))
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
-        self._sampler = Sampler(settings, vocabulary, prompt)
+        self._sampler = Sampler(settings, vocabulary, prompt, encode)
         self._text = TextStream(settings.stop)
         self._tokens: list[int] = []
         self._num_computed = 0
+        self._draft: list[int] = []
+        self._drafting = Drafting()
+        self._truncate: Callable[[int, int], None] | None = None
+
+    def bind(self, truncate: Callable[[int, int], None]) -> None:
+        """Allow drafts: `truncate(sequence, num_tokens)` drops the cells of those that failed."""
+        self._truncate = truncate
 
     @property
     def is_answering(self) -> bool:
@@ -148,21 +162,62 @@ class GenerationJob(Job):
         if min(max_tokens, max_outputs) < 1:
             return []
         position = len(self.prompt) + self._num_computed
-        last = np.array(self._tokens[-1:], dtype=np.int32)
-        return [Run(self, self._slot.sequence, position, last, 1)]
+        due = self._tokens[self._num_computed :]
+        is_last = len(due) <= max_tokens
+        self._draft = []
+        if is_last and self._truncate is not None:
+            # All of a draft but its last token can be right without a limit being passed.
+            left = self._max_tokens - len(self._tokens)
+            room = min(max_tokens - len(due), max_outputs - 1, left - 1)
+            self._draft = self._sampler.draft(self._drafting.choose_length(room))
+        tokens = np.array([*due[:max_tokens], *self._draft], dtype=np.int32)
+        num_outputs = 1 + len(self._draft) if is_last else 0
+        return [Run(self, self._slot.sequence, position, tokens, num_outputs)]
 
     def _absorb_prompt(self, logits: Logits) -> bool:
         if not self._max_tokens:
             return self._finish("length", "")
-        return self._advance(logits)
+        is_done = self._take_forced()
+        return is_done if self._tokens or is_done else self._advance(logits)
 
     def _absorb(self, run: Run, logits: Logits) -> bool:
-        self._num_computed += 1
-        return self._advance(logits[0])
+        draft = self._draft if run.num_outputs else []
+        self._num_computed += len(run.tokens) - len(draft)
+        if not run.num_outputs:
+            return False
+        base, num_right, is_done = len(self._tokens), 0, False
+        # As long as everything drawn was drafted, the logits behind it are there too.
+        while not is_done and base + num_right == len(self._tokens):
+            is_done = self._advance(logits[num_right])
+            drawn = self._tokens[base + num_right : base + len(draft)]
+            for token, drafted in zip(drawn, draft[num_right:], strict=False):
+                if token != drafted:
+                    break
+                num_right += 1
+        self._num_computed += num_right
+        if draft:
+            self._drafting.observe(len(draft), num_right)
+            if num_right < len(draft) and self._truncate is not None:
+                self._truncate(self._slot.sequence, len(self.prompt) + self._num_computed)
+        return is_done
 
     def _advance(self, logits: Logits) -> bool:
         token = self._sampler.sample(logits)
-        if token is None or self._vocabulary.is_eog(token):
+        if token is not None and self._take(token):
+            return True
+        num_before = len(self._tokens)
+        if self._take_forced():
+            return True
+        # The grammar's text is complete, and no token of the vocabulary could say so.
+        is_stuck = token is None and len(self._tokens) == num_before
+        return is_stuck and self._finish("stop", self._text.finish())
+
+    def _take_forced(self) -> bool:
+        return any(self._take(token) for token in self._sampler.take_forced())
+
+    def _take(self, token: int) -> bool:
+        """Add a token to the answer; whether that ends it."""
+        if self._vocabulary.is_eog(token):
             return self._finish("stop", self._text.finish())
         self._tokens.append(token)
         text = self._text.push(self._vocabulary.piece(token))

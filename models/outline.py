@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from models.vocabulary import Vocabulary
 
@@ -18,45 +18,39 @@ _NUM_TAIL_CHARS = 8
 
 
 class Outline:
-    """The tokens that an outline forces on one generation."""
+    """The tokens that an outline puts into one generation."""
 
-    def __init__(self, openings: Sequence[str], vocabulary: Vocabulary) -> None:
-        """`openings` are the sentences' first words, in order; at least one."""
+    def __init__(
+        self,
+        openings: Sequence[str],
+        vocabulary: Vocabulary,
+        encode: Callable[[str], Sequence[int]],
+    ) -> None:
+        """`openings` are the sentences' first words, in order; `encode` gives a text's tokens."""
         self._vocabulary = vocabulary
+        self._encode = encode
         self._waiting = deque(openings)
-        self._forced: deque[int] = deque()
         self._tail = "\n"
-        self._is_at_end = False
-        self._go_on()
+        self._is_due = True
 
-    def next_token(self) -> int | None:
-        """The token that must come next; None where the model is free."""
-        if not self._forced and self._is_at_end:
-            return self._go_on()
-        return self._forced[0] if self._forced else None
-
-    def correct(self, token: int) -> int:
-        """What becomes of a token that the model chose: its end of turn waits for the outline's."""
-        if self._waiting and self._vocabulary.is_eog(token):
-            return self._go_on()
-        return token
-
-    def accept(self, token: int) -> None:
-        """Note a token of the answer."""
-        if self._forced:
-            self._forced.popleft()
-            return
-        piece = self._vocabulary.piece(token).decode("utf-8", "replace")
-        self._tail = (self._tail + piece)[-_NUM_TAIL_CHARS:]
-        self._is_at_end = _END.search(self._tail) is not None
-
-    def _go_on(self) -> int:
-        """The first token of the next sentence, or the end of the answer."""
+    def take(self) -> list[int]:
+        """The tokens that must come next: an opening's, the end of the turn's, or none."""
+        if not self._is_due:
+            return []
         if not self._waiting:
-            return int(self._vocabulary.eog_ids[0])
+            return [int(token) for token in self._vocabulary.eog_ids[:1]]
         text = self._waiting.popleft()
         if not self._tail.endswith("\n"):
             text = f" {text}"
-        self._forced = deque(self._vocabulary.tokenize(text, parse_special=False))
-        self._is_at_end, self._tail = False, ""
-        return self._forced[0]
+        self._is_due, self._tail = False, ""
+        return list(self._encode(text))
+
+    def accepts(self, token: int) -> bool:
+        """Note a token of the model's; False for an end of its turn that comes too early."""
+        if self._waiting and self._vocabulary.is_eog(token):
+            self._is_due = True
+            return False
+        piece = self._vocabulary.piece(token).decode("utf-8", "replace")
+        self._tail = (self._tail + piece)[-_NUM_TAIL_CHARS:]
+        self._is_due = _END.search(self._tail) is not None
+        return True

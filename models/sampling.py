@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from models.copying import PromptPointer
 from models.errors import ModelError, SamplingInvalid
-from models.grammar import Candidates, Grammar, candidate_array
+from models.forcing import GrammarFollower
+from models.grammar import Candidates, candidate_array
 from models.llama import library
 from models.outline import Outline
 from models.protocols import SamplingSettings
@@ -36,9 +38,17 @@ class Sampler:
     """The sampling state of one generation. Freed by `free`; used by one thread at a time."""
 
     def __init__(
-        self, settings: SamplingSettings, vocabulary: Vocabulary, prompt: Sequence[int] = ()
+        self,
+        settings: SamplingSettings,
+        vocabulary: Vocabulary,
+        prompt: Sequence[int] = (),
+        encode: Callable[[str], Sequence[int]] | None = None,
     ) -> None:
-        """`copy_bias` copies from `prompt`. Raises `SamplingInvalid` or `GrammarInvalid`."""
+        """Copies and drafts from `prompt`; `encode` gives text inside an answer as tokens.
+
+        By default the vocabulary's own, which knows of no marks that content may not become. Raises
+        `SamplingInvalid` or `GrammarInvalid`.
+        """
         check_sampling(settings, vocabulary.num_vocab)
         self._settings = settings
         self._vocabulary = vocabulary
@@ -50,29 +60,63 @@ class Sampler:
             or settings.frequency_penalty != 0.0
             or settings.presence_penalty != 0.0
         )
-        self._pointer = PromptPointer(prompt, self._ends_run) if settings.copy_bias else None
-        self._outline = Outline(settings.outline, vocabulary) if settings.outline else None
-        self._grammar = Grammar(settings.grammar, vocabulary) if settings.grammar else None
+        self._encode = encode or partial(vocabulary.tokenize, parse_special=False)
+        self._pointer = PromptPointer(prompt, self._ends_run)
+        self._outline = (
+            Outline(settings.outline, vocabulary, self._encode) if settings.outline else None
+        )
+        self._grammar = (
+            GrammarFollower(settings.grammar, vocabulary, self._encode)
+            if settings.grammar
+            else None
+        )
         self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
         self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
 
     def sample(self, logits: Logits) -> int | None:
         """Return the next token for logits of shape `(num_vocab,)`, which stay unchanged.
 
-        None where the grammar is complete and the vocabulary has no token to say so. Raises
-        `ModelError` where no token can follow.
+        None where the grammar is complete and the vocabulary has no token to say so, and where the
+        outline goes on instead (see `take_forced`). Raises `ModelError` where no token can follow.
         """
-        token = self._outline.next_token() if self._outline is not None else None
-        if token is None:
-            token = self._choose_next(self._adjust(logits))
-        if token is None:
-            return None
-        for follower in (self._grammar, self._pointer, self._outline):
-            if follower is not None:
-                follower.accept(token)
+        scores = self._adjust(logits)
+        if self._grammar is not None:
+            token = self._choose_allowed(scores, self._grammar)
+            if token is not None:
+                self._grammar.accept(token)
+        else:
+            token = self._choose(scores)
+            if self._outline is not None and not self._outline.accepts(token):
+                return None
+        if token is not None:
+            self._note(token)
+        return token
+
+    def take_forced(self) -> list[int]:
+        """Tokens that come next whatever the model thinks; call it before each `sample`.
+
+        With a grammar that leaves one continuation the text is that of `sample`, its tokens are
+        those that the text usually has. The last one ends the generation where nothing else can
+        follow.
+        """
+        if self._outline is not None:
+            tokens = self._outline.take()
+        elif self._grammar is not None:
+            tokens = self._grammar.take_forced()
+        else:
+            return []
+        for token in tokens:
+            self._note(token)
+        return tokens
+
+    def draft(self, num_tokens: int) -> list[int]:
+        """At most so many tokens that may come next, because they do in the prompt."""
+        return self._pointer.follow(num_tokens) if num_tokens else []
+
+    def _note(self, token: int) -> None:
+        self._pointer.accept(token)
         if self._has_penalties:
             self._num_seen[token] = self._num_seen.get(token, 0) + 1
-        return token
 
     def free(self) -> None:
         """Give the memory back. Idempotent."""
@@ -87,7 +131,7 @@ class Sampler:
         return not piece or piece[:1] in (b"\n", b"\r", b"\t")
 
     def _adjust(self, logits: Logits) -> Logits:
-        copied = self._pointer.next_tokens() if self._pointer is not None else []
+        copied = self._pointer.next_tokens() if self._settings.copy_bias else []
         if not (self._num_seen or len(self._bias_ids) or self._grammar is not None or copied):
             return logits
         scores = logits.copy()
@@ -110,25 +154,26 @@ class Sampler:
         seen = np.where(seen <= 0, seen * settings.repeat_penalty, seen / settings.repeat_penalty)
         scores[ids] = seen - counts * settings.frequency_penalty - settings.presence_penalty
 
-    def _choose_next(self, scores: Logits) -> int | None:
-        if self._grammar is not None:
-            return self._choose_allowed(scores, self._grammar)
-        token = self._choose(scores)
-        return self._outline.correct(token) if self._outline is not None else token
-
     def _choose(self, scores: Logits) -> int:
         if self._chain is None:
             return _finite(scores, int(np.argmax(scores)))
         return self._draw(scores, np.arange(len(scores), dtype=np.int32))
 
-    def _choose_allowed(self, scores: Logits, grammar: Grammar) -> int | None:
+    def _choose_allowed(self, scores: Logits, grammar: GrammarFollower) -> int | None:
+        while True:
+            token = self._find_allowed(scores, grammar)
+            if token is None or grammar.spells(token):
+                return token
+            scores[token] = -np.inf
+
+    def _find_allowed(self, scores: Logits, grammar: GrammarFollower) -> int | None:
         if self._chain is None:
             token = _best_allowed(scores, grammar)
             if token is not None:
                 return token
         else:
             ids = np.flatnonzero(scores > -np.inf).astype(np.int32)
-            ids = ids[grammar.allows(ids)]
+            ids = grammar.allows(ids)
             if len(ids):
                 return self._draw(scores, ids)
         if not len(self._vocabulary.eog_ids):
@@ -145,7 +190,7 @@ class Sampler:
         return int(array.data[array.selected].id)
 
 
-def _best_allowed(scores: Logits, grammar: Grammar) -> int | None:
+def _best_allowed(scores: Logits, grammar: GrammarFollower) -> int | None:
     """The likeliest token that the grammar allows: the same as masking all of them first."""
     for width in (*_SEARCH_WIDTHS, len(scores)):
         if width == 1:
@@ -155,7 +200,7 @@ def _best_allowed(scores: Logits, grammar: Grammar) -> int | None:
         else:
             ids = np.arange(len(scores), dtype=np.int32)
         ids = np.sort(ids[scores[ids] > -np.inf])
-        ids = ids[grammar.allows(ids)] if len(ids) else ids
+        ids = grammar.allows(ids)
         if len(ids):
             return int(ids[np.argmax(scores[ids])])
     return None

@@ -58,18 +58,22 @@ class Scheduler:
     def schedule(self, max_tokens: int, max_outputs: int) -> list[Run]:
         """Admit what fits, and return the runs of the next step.
 
-        Every running answer gets its token first; the rest of the step goes to prompts and
-        continuations, in the order of their admission.
+        Every running answer gets its token first, and what is forced or drafted behind it; the rest
+        of the step goes to prompts and continuations, in the order of their admission.
         """
         self._drop_cancelled()
         self._admit()
         runs: list[Run] = []
         num_tokens = num_outputs = num_chunk_tokens = 0
+        # Answers that still wait for the one token that nobody may take from them.
+        num_owed = sum(job.is_answering for job in self._running)
         for job in sorted(self._running, key=lambda job: not job.is_answering):
-            room = max_tokens - num_tokens
+            num_owed -= job.is_answering
+            room = max_tokens - num_tokens - num_owed
             if not job.is_answering:
                 room = min(room, self._chunk_tokens - num_chunk_tokens)
-            new = job.next_runs(room, max_outputs - num_outputs) if room > 0 else []
+            rows = max_outputs - num_outputs - num_owed
+            new = job.next_runs(room, rows) if room > 0 else []
             runs += new
             num_new = sum(len(run.tokens) for run in new)
             num_tokens += num_new

@@ -16,6 +16,8 @@ TokenIds = npt.NDArray[np.int32]
 
 _ATTR_UNKNOWN, _ATTR_CONTROL, _ATTR_USER_DEFINED = 1 << 0, 1 << 3, 1 << 4
 _ATTR_SPECIAL = _ATTR_UNKNOWN | _ATTR_CONTROL | _ATTR_USER_DEFINED
+# NUL aside, which no grammar and no text holds.
+_UTF8_BYTES = frozenset(range(1, 256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
 # The only tokenizer that puts a space in front of a text: SentencePiece's.
 _SPM = 1
 
@@ -104,6 +106,16 @@ class Vocabulary:
     @cached_property
     def _eog_set(self) -> frozenset[int]:
         return frozenset(self.eog_ids.tolist())
+
+    @cached_property
+    def byte_ids(self) -> dict[int, int] | None:
+        """An id for each byte that UTF-8 uses; None where one of them has none."""
+        found: dict[int, int] = {}
+        for token in np.flatnonzero((self.attributes & _ATTR_SPECIAL) == 0).tolist():
+            piece = self.piece(token)
+            if len(piece) == 1 and piece[0] in _UTF8_BYTES:
+                found.setdefault(piece[0], token)
+        return found if len(found) == len(_UTF8_BYTES) else None
 
     @cached_property
     def control_ids(self) -> TokenIds:

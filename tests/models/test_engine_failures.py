@@ -175,8 +175,12 @@ def test_a_failed_step_fails_its_requests_and_no_others(
 
 def test_an_impossible_grammar_fails_its_request_alone(engine: LlamaEngine) -> None:
     prompt = prompt_for(engine, "When?")
-    (a,) = engine._model.vocabulary.tokenize("a", parse_special=False)
-    bad = SamplingSettings(grammar='root ::= "a"', logit_bias={a: float("-inf")}, max_tokens=4)
+    banned = {
+        engine._model.vocabulary.tokenize(letter, parse_special=False)[0]: float("-inf")
+        for letter in "ab"
+    }
+    # One letter alone would be forced, whatever the bias says.
+    bad = SamplingSettings(grammar='root ::= "a" | "b"', logit_bias=banned, max_tokens=4)
     good, failing = engine.generate(prompt, GREEDY), engine.generate(prompt, bad)
     with pytest.raises(ModelError, match="leaves no token"):
         text_of(failing)
