@@ -11,22 +11,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sklearn.metrics import roc_auc_score
 
+from bench.packs import Asked, write_packs
 from index.collection import Library
 from index.retriever import HybridRetriever
 from ingest.pipeline import ingest
 from models.embedder import SentenceEmbedder
-from models.imitation.conversations import Conversation
 from models.imitation.dataset import is_kept_back
-from models.imitation.packs import CITATION, SOURCE, read_packs
+from models.imitation.packs import SOURCE
 from models.imitation.tasks import Task
-from models.protocols import Message
 from server.assembly import find_model, open_engine
 from server.config import load_settings
 from server.evaluation.questions import read_questions
@@ -41,15 +38,6 @@ FOR_EXCERPTS = ("refusal", "meaning", "passage", "words", "covered", "lead")
 FOR_ANY_MODEL = ("meaning", "passage", "words", "covered", "lead")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A question over one collection."""
-
-    collection: str
-    messages: list[Message]
-    is_answerable: bool
-
-
 def main() -> None:
     """Print the defaults as Python, with the figures of chances from other groups' fits."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,7 +49,7 @@ def main() -> None:
     engine = open_engine(settings, find_model(settings))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        asked = [*_write_packs(folder / "docs"), *_read_examples()]
+        asked = [*write_packs(folder / "docs", _is_kept_back), *_read_examples()]
         with Library(folder / "data", embedder) as library:
             for name in sorted({question.collection for question in asked}):
                 source = folder / "docs" / name
@@ -76,32 +64,13 @@ def main() -> None:
         _show_fit(title, names, labelled, groups, options.max_false)
 
 
-def _write_packs(folder: Path) -> Iterator[Asked]:
-    """The organisations' passages as files, one folder each, and the questions on them."""
-    packs: dict[str, list[Conversation]] = defaultdict(list)
-    for conversation in read_packs():
-        name = conversation.id.rsplit("-c", 1)[0]
-        if is_kept_back(Task(SOURCE, name, (), (), "", (), may_lose_gold=False)):
-            packs[name].append(conversation)
-    for name, conversations in packs.items():
-        target = folder / name
-        target.mkdir(parents=True)
-        for number, passage in enumerate(conversations[0].passages):
-            file, _, heading = passage.title.partition(" > ")
-            stem = file.rsplit(".", 1)[0].replace("/", "-")
-            text = f"# {heading}\n\n{passage.text}\n" if heading else f"{passage.text}\n"
-            (target / f"{number}-{stem}.md").write_text(text, encoding="utf-8")
-        for conversation in conversations:
-            history: list[Message] = []
-            for turn in conversation.turns:
-                if turn.role == "assistant":
-                    yield Asked(name, list(history), bool(CITATION.search(turn.content)))
-                history.append(Message(turn.role, CITATION.sub("", turn.content).strip()))
-
-
 def _read_examples() -> Iterator[Asked]:
     for question in read_questions(_EXAMPLES / "questions.jsonl"):
-        yield Asked("examples", question.messages, question.is_answerable)
+        yield Asked("examples", question.messages, question.answers)
+
+
+def _is_kept_back(pack: str) -> bool:
+    return is_kept_back(Task(SOURCE, pack, (), (), "", (), may_lose_gold=False))
 
 
 async def _read_signals(service: GroundingService, asked: list[Asked]) -> list[Labelled]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import pairwise
 
 from models.protocols import Vectors
@@ -16,24 +17,46 @@ _MAX_CONTEXT_CHARS = 160
 
 
 @dataclass(frozen=True, slots=True)
-class SignalWeights:
-    """How much each signal counts; chosen on `examples/questions.jsonl` (see `bench/README.md`).
+class SentenceSignals:
+    """What speaks for a sentence, each about 0..1.
 
-    `meaning`: cosine of sentence and question; `words`: share of the question's word weight in the
-    sentence; `context`: the same with heading and lead-in; `passage`: the passage's own score;
-    `form`: whether the sentence has what the question asks for (a number, a name, a date).
+    `meaning`: cosine of sentence and question; `neighbours`: the best cosine of its passage's
+    sentences; `context`: share of the question's word weight in the sentence, its heading and its
+    lead-in; `passage`: the passage's own score; `form`: whether the sentence has what the question
+    asks for (a number, a name, a date); `length`: ln(1 + words) / 4, as stubs seldom answer.
     """
 
-    meaning: float = 1.0
-    words: float = 1.0
-    context: float = 0.5
-    passage: float = 0.8
-    form: float = 0.25
+    meaning: float = 0.0
+    neighbours: float = 0.0
+    context: float = 0.0
+    passage: float = 0.0
+    form: float = 0.0
+    length: float = 0.0
+
+
+SIGNAL_NAMES = tuple(signal.name for signal in fields(SentenceSignals))
+
+
+@dataclass(frozen=True, slots=True)
+class SignalWeights:
+    """How much each of `SentenceSignals` counts, in their order (`python -m bench.sentences`)."""
+
+    meaning: float = 8.05
+    neighbours: float = 7.18
+    context: float = 3.48
+    passage: float = 3.38
+    form: float = 0.92
+    length: float = 1.78
 
     @property
     def total(self) -> float:
         """Sum of the weights, which brings scores into 0..1."""
-        return self.meaning + self.words + self.context + self.passage + self.form
+        return float(sum(astuple(self)))
+
+    def weigh(self, signals: SentenceSignals) -> float:
+        """The weighted mean, about 0..1."""
+        pairs = zip(astuple(self), astuple(signals), strict=True)
+        return float(sum(weight * signal for weight, signal in pairs)) / self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +72,8 @@ class ScoredPassage:
 class RankedSentence:
     """A sentence of passage number `passage`; its offsets are within that passage's text.
 
-    `score` is the weighted mean of the signals, about 0..1; `meaning` and `words` are among them.
+    `score` is the weighted mean of the signals, about 0..1; `words` is the share of the question's
+    word weight in the sentence alone.
     """
 
     passage: int
@@ -58,6 +82,7 @@ class RankedSentence:
     words: float
     meaning: float
     score: float
+    signals: SentenceSignals = field(default_factory=SentenceSignals)
 
 
 def rank_sentences(
@@ -75,14 +100,38 @@ def rank_sentences(
     signals favour are given to it, because that is what costs time here. `kept` names sentences
     (passage, start) that come back whatever the signals say.
     """
+    weights = weights or SignalWeights()
+    drafts = _draft(question, passages, weights, kept)
+    if not drafts:
+        return []
+    ordered = sorted(drafts, key=_order)
+    favoured = ordered[:max_embedded]
+    favoured += [r for r in ordered[max_embedded:] if (r.passage, r.sentence.start) in kept]
+    vectors = encode([question, *(ranked.sentence.text for ranked in favoured)])
+    cosines = [max(0.0, float(cosine)) for cosine in vectors[1:] @ vectors[0]]
+    nearest: dict[int, float] = {}
+    for ranked, cosine in zip(favoured, cosines, strict=True):
+        nearest[ranked.passage] = max(nearest.get(ranked.passage, 0.0), cosine)
+    found = []
+    for ranked, cosine in zip(favoured, cosines, strict=True):
+        signals = replace(ranked.signals, meaning=cosine, neighbours=nearest[ranked.passage])
+        score = weights.weigh(signals)
+        found.append(replace(ranked, meaning=cosine, score=score, signals=signals))
+    return sorted(found, key=_order)
+
+
+def _draft(
+    question: str,
+    passages: Sequence[ScoredPassage],
+    weights: SignalWeights,
+    kept: Collection[tuple[int, int]],
+) -> list[RankedSentence]:
+    """Every sentence with its signals but the cosines; of equal ones the best alone."""
     found = [
         (number, sentence, context)
         for number, passage in enumerate(passages)
         for sentence, context in find_quotable(passage.text, passage.heading)
     ]
-    if not found:
-        return []
-    signals = weights or SignalWeights()
     stems = [find_topic_words(sentence.text) for _, sentence, _ in found]
     context_stems = [
         [*own, *find_topic_words(context)]
@@ -92,39 +141,24 @@ def rank_sentences(
     asked = find_topic_words(question)
     expectation = expect_answer(question)
     drafts: dict[str, RankedSentence] = {}
-    for i, (number, sentence, context) in enumerate(found):
-        words = word_weights.overlap(asked, stems[i])
-        score = (
-            signals.words * words
-            + signals.context * word_weights.overlap(asked, context_stems[i])
-            + signals.passage * passages[number].score
-            + signals.form * expectation.measure(sentence.text, question)
-        ) / signals.total
-        known = drafts.get(sentence.text.casefold())
+    for (number, sentence, context), own, around in zip(found, stems, context_stems, strict=True):
+        signals = SentenceSignals(
+            context=word_weights.overlap(asked, around),
+            passage=passages[number].score,
+            form=expectation.measure(sentence.text, question),
+            length=math.log1p(len(sentence.text.split())) / 4,
+        )
+        words = word_weights.overlap(asked, own)
+        draft = RankedSentence(
+            number, sentence, context, words, 0.0, weights.weigh(signals), signals
+        )
+        key = sentence.text.casefold()
+        known = drafts.get(key)
+        is_fixed = known is not None and (known.passage, known.sentence.start) in kept
         is_kept = (number, sentence.start) in kept
-        if (
-            known is None
-            or is_kept
-            or (known.score < score and (known.passage, known.sentence.start) not in kept)
-        ):
-            draft = RankedSentence(number, sentence, context, words, 0.0, score)
-            drafts[sentence.text.casefold()] = draft
-    ordered = sorted(drafts.values(), key=_order)
-    favoured = ordered[:max_embedded]
-    favoured += [r for r in ordered[max_embedded:] if (r.passage, r.sentence.start) in kept]
-    vectors = encode([question, *(ranked.sentence.text for ranked in favoured)])
-    cosines = vectors[1:] @ vectors[0]
-    return sorted(
-        (
-            replace(
-                ranked,
-                meaning=float(cosine),
-                score=ranked.score + signals.meaning * max(0.0, float(cosine)) / signals.total,
-            )
-            for ranked, cosine in zip(favoured, cosines, strict=True)
-        ),
-        key=_order,
-    )
+        if known is None or is_kept or (known.score < draft.score and not is_fixed):
+            drafts[key] = draft
+    return list(drafts.values())
 
 
 def _order(ranked: RankedSentence) -> tuple[float, int, int]:

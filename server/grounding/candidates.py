@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
 
 from index.types import Hit
 from models.protocols import Embedder, Vectors
-from models.text.ranking import ScoredPassage, SignalWeights, find_quotable, rank_sentences
+from models.text.ranking import (
+    ScoredPassage,
+    SentenceSignals,
+    SignalWeights,
+    find_quotable,
+    rank_sentences,
+)
 from models.text.sentences import Sentence
 
 _MAX_CACHED_VECTORS = 20_000
@@ -33,6 +39,7 @@ class Candidate:
     score: float
     meaning: float
     words: float = 0.0
+    signals: SentenceSignals = field(default_factory=SentenceSignals)
 
     @property
     def text(self) -> str:
@@ -76,6 +83,7 @@ class CandidateRanker:
                 score=item.score,
                 meaning=item.meaning,
                 words=item.words,
+                signals=item.signals,
             )
             for item in ranked
         ]

@@ -12,7 +12,7 @@ from server.grounding.candidates import Candidate
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRules:
-    """How candidates are chosen; the figures are from `examples/questions.jsonl`.
+    """How candidates are chosen; the figures are from `python -m bench.sentences`.
 
     `model_weight`: what one standard deviation of the model's view is worth on the candidates'
     scale of 0..1. `margin`: how far below the best a further sentence may score.
@@ -22,9 +22,9 @@ class ChoiceRules:
 
     max_sentences: int = 3
     max_candidates: int = 8
-    model_weight: float = 0.02
-    margin: float = 0.12
-    novelty_bonus: float = 0.10
+    model_weight: float = 0.015
+    margin: float = 0.085
+    novelty_bonus: float = 0.05
     min_novelty: float = 0.10
 
 

@@ -1,0 +1,58 @@
+"""The written conversations as questions, a collection for each organisation's documents."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.imitation.conversations import Conversation
+from models.imitation.packs import CITATION, read_packs
+from models.protocols import Message
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question over one collection; `said` are the pieces of the written answer, without marks.
+
+    A piece is what stands before a citation; a refusal has none.
+    """
+
+    collection: str
+    messages: list[Message]
+    said: tuple[str, ...]
+
+    @property
+    def is_answerable(self) -> bool:
+        """Whether the written answer cites anything."""
+        return bool(self.said)
+
+
+def write_packs(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Asked]:
+    """Write the wanted organisations' passages as files, one folder each; yield their questions."""
+    packs: dict[str, list[Conversation]] = defaultdict(list)
+    for conversation in read_packs():
+        name = conversation.id.rsplit("-c", 1)[0]
+        if is_wanted(name):
+            packs[name].append(conversation)
+    for name, conversations in packs.items():
+        target = folder / name
+        target.mkdir(parents=True)
+        for number, passage in enumerate(conversations[0].passages):
+            file, _, heading = passage.title.partition(" > ")
+            stem = file.rsplit(".", 1)[0].replace("/", "-")
+            text = f"# {heading}\n\n{passage.text}\n" if heading else f"{passage.text}\n"
+            (target / f"{number}-{stem}.md").write_text(text, encoding="utf-8")
+        for conversation in conversations:
+            history: list[Message] = []
+            for turn in conversation.turns:
+                if turn.role == "assistant":
+                    yield Asked(name, list(history), _cut(turn.content))
+                history.append(Message(turn.role, CITATION.sub("", turn.content).strip()))
+
+
+def _cut(answer: str) -> tuple[str, ...]:
+    parts = CITATION.split(answer)
+    # Every second part is a passage's name; what follows the last one is cited by nothing.
+    return tuple(part.strip() for part in parts[:-1:2] if part.strip())
