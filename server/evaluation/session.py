@@ -82,12 +82,14 @@ def open_material(
             num_distractors=plan.num_distractors,
             seed=plan.seed,
         )
-        if exhibits.unlocated:
-            warn(
-                f"the evidence of {len(exhibits.unlocated)} questions is not in the documents"
-                f" ({', '.join(exhibits.unlocated[:5])}, ...); they are not asked with gold and"
-                " wrong passages."
-            )
+        for ids, lack in (
+            (exhibits.unlocated, "the evidence of {} is not in the documents ({})"),
+            (exhibits.unproven, "{} name no evidence ({})"),
+        ):
+            if ids:
+                named = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+                many = "1 question" if len(ids) == 1 else f"{len(ids)} questions"
+                warn(f"{lack.format(many, named)}: not asked with gold and wrong passages.")
         yield Material(pool, retriever, exhibits)
 
 
