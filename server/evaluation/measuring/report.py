@@ -26,10 +26,10 @@ from server.evaluation.study import Plan, Results
 from server.evaluation.systems import System
 
 CHECKER = (
-    "Citation precision and recall are ALCE's (Gao et al., 2023) with Mynah's deterministic checker"
-    " in the place of its NLI model: the words, numbers, names and negation of a sentence are looked"
-    " for in the passages it cites. The same checker placed the citations, so recall mainly tells how"
-    " many sentences stand without one; cites_evidence does not depend on it."
+    "Citation precision and recall are ALCE's (Gao et al., 2023), with Mynah's deterministic"
+    " checker in the place of its NLI model: the words, numbers, names and negation of a sentence"
+    " are looked for in the passages it cites. The same checker placed the citations, so recall"
+    " mainly tells how many sentences stand without one; “cites the evidence” does not rest on it."
 )
 _BY_KIND = ("containment", "strict", "f1", "abstention_recall", "false_abstention")
 _RETRIEVAL_BY_KIND = ("recall@1", "recall@5", "mrr")
