@@ -23,7 +23,9 @@ from server.evaluation.authoring.structures import (
     is_topic,
 )
 
-UNANSWERABLE_SHARE = 0.25
+UNANSWERABLE_SHARE = 0.2
+# Drafts looked at for one near miss: each is held against every paragraph.
+_NUM_TRIED = 32
 _NUM_EXAMPLES_OF_A_WORD = 2
 
 
@@ -34,7 +36,7 @@ def write_questions(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _num: None,
 ) -> list[Draft]:
-    """At most `num` drafts, a quarter of them unanswerable; the same ones for the same documents."""
+    """At most `num` drafts, a fifth of them unanswerable; the same ones for the same documents."""
     words = _common_words(sources)
     counts = Counter(_squeeze(s.text) for source in sources for s in segment(source.text))
     drafts: list[Draft] = []
@@ -52,23 +54,24 @@ def write_questions(
 
 def _common_words(sources: Sequence[Source]) -> frozenset[str]:
     """Words that are no names: written small, or large only where a sentence begins."""
-    small: set[str] = set()
-    large: set[str] = set()
+    small: Counter[str] = Counter()
+    large: Counter[str] = Counter()
     opening: set[str] = set()
     for source in sources:
         for sentence in segment(source.text):
+            if sentence.kind not in ("prose", "item"):
+                continue
             text = clean(sentence.text)
-            small.update(re.findall(r"(?<![\w'])[a-z][a-z'-]+", text))
-            if sentence.kind in ("prose", "item"):
-                large.update(re.findall(r"(?<=[\w,;] )[A-Z][\w'-]+", text))
-                opening.update(re.findall(r"^[A-Z][a-z'-]+", text))
-    return frozenset(small | {word.lower() for word in opening - large})
+            small.update(re.findall(r"(?<![\w'./@-])[a-z][a-z'-]+", text))
+            large.update(w.lower() for w in re.findall(r"(?<=[\w,;] )[A-Z][\w'-]+", text))
+            opening.update(w.lower() for w in re.findall(r"^[A-Z][a-z'-]+", text))
+    return frozenset(w for w in small.keys() | opening if small[w] >= large[w])
 
 
 def _draft_source(source: Source, words: frozenset[str]) -> Iterator[Draft]:
     yield from draft_headings(source, words)
     yield from draft_terms(source)
-    yield from draft_lists(source)
+    yield from draft_lists(source, words)
     yield from draft_tables(source, words)
     for sentence in segment(source.text):
         if sentence.kind not in ("prose", "item"):
@@ -131,6 +134,7 @@ def _spread(drafts: Sequence[Draft], num: int, seed: int) -> list[Draft]:
     per_doc: Counter[str] = Counter()
     per_kind: Counter[str] = Counter()
     openings: Counter[str] = Counter()
+    subjects: Counter[str] = Counter()
     taken: list[Draft] = []
     while len(taken) < num and any(by_kind.values()):
         kind = min((k for k in sorted(by_kind) if by_kind[k]), key=lambda k: _weigh(k, per_kind[k]))
@@ -138,7 +142,10 @@ def _spread(drafts: Sequence[Draft], num: int, seed: int) -> list[Draft]:
         best = min(
             pool,
             key=lambda d: (
-                per_doc[d.doc or d.near_doc] + d.wording.rank + openings[_opening(d)] / 4,
+                2 * per_doc[d.doc or d.near_doc]
+                + d.wording.rank
+                + openings[_opening(d)] / 4
+                + 4 * subjects[d.wording.subject],
                 _mix(d, seed),
             ),
         )
@@ -146,6 +153,7 @@ def _spread(drafts: Sequence[Draft], num: int, seed: int) -> list[Draft]:
         per_kind[kind] += 1
         per_doc[best.doc or best.near_doc] += 1
         openings[_opening(best)] += 1
+        subjects[best.wording.subject] += bool(best.wording.subject)
         taken.append(best)
     return taken
 

@@ -21,13 +21,15 @@ _NOT_A_SUBJECT = frozenset(
     " from to by with without under over and but or not no nothing nobody there here what which who"
     " how why where please note see some most many few several one you i we let do does make sure"
     " only even just please always never usually often sometimes first second third finally next"
-    " example examples tip warning important think depending given".split()
+    " example examples tip warning important think depending given more less having".split()
 )
 _VERBS_INSIDE = frozenset(
     "is are was were be been being has have had do does did can could will would shall should may"
-    " might must that which who whom whose where when if because and or but".split()
+    " might must that which who whom whose where when what how why if because and or but".split()
 )
 _PERSONS = {
+    "are you": "am I",
+    "were you": "was I",
     "you are": "I am",
     "you were": "I was",
     "you're": "I am",
@@ -47,6 +49,14 @@ _OBJECT = re.compile(
     re.IGNORECASE,
 )
 _DETERMINERS = frozenset("the a an all each every your our any new".split())
+# What an instruction begins with.
+IMPERATIVES = frozenset(
+    "tell call change begin start ask contact report send use write give inform notify speak talk"
+    " go open close check"
+    " make fill leave stop keep put take add create run read follow submit email raise post move"
+    " remove set turn press book bring hand return let ensure click see reach file log move visit"
+    " complete sign enter choose pick wear wash telephone phone do don't".split()
+)
 MAX_SUBJECT_WORDS = 8
 
 

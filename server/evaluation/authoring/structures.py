@@ -10,6 +10,7 @@ from itertools import pairwise
 from models.text.sentences import Sentence, segment
 from server.evaluation.authoring.drafts import Draft, Source, Wording
 from server.evaluation.authoring.english import (
+    IMPERATIVES,
     clean,
     first_clause,
     is_plain,
@@ -24,14 +25,17 @@ _TERM = re.compile(
 )
 _RULE_ROW = re.compile(r"^[\s|:+-]+$")
 _GENERIC = frozenset(
-    "overview introduction contents summary background notes note example examples see also resources"
-    " references links faq purpose scope goals about general other misc more details appendix index"
-    " history changelog tl;dr context status steps process how why what table goal tips".split()
+    "overview introduction contents summary background notes note example examples see also"
+    " resources references links faq purpose scope goals about general other misc more details"
+    " appendix index history changelog tl;dr context status steps process how why what"
+    " table goal tips".split()
 )
+_NO_MEANING = re.compile(r"(?:see|the same|if|when|for|you|we|please|this|these)\b", re.IGNORECASE)
 # Titles of columns that name nothing one would ask for, or that are no noun phrases.
 _NO_COLUMN = re.compile(
     r"(?:examples?|notes?|comments?|remarks?|details|description|ask|call|contact|more|value|result)$"
-    r"|.*\b(?:at|by|in|on|to|from|of|for|with)$|\w+(?:ed|ing)\b|(?:can|is|are|does|do|has)\b",
+    r"|.*\b(?:at|by|in|on|to|from|of|for|with)$|\w+(?:ed|ing)\b"
+    r"|(?:can|may|must|should|will|is|are|does|do|has|your?|our|my|the|an?)\b",
     re.IGNORECASE,
 )
 _QUANTITY = re.compile(r"(?:days|hours|weeks|months|minutes|pieces|copies|people)$")
@@ -47,6 +51,8 @@ def draft_headings(source: Source, words: frozenset[str]) -> Iterator[Draft]:
         said = _NUMBERING.sub("", clean(heading.text)).strip(" .")
         answer = clean(below.text).rstrip(".")
         if not 4 <= len(answer.split()) <= 40 or not is_plain(said) or not is_plain(answer):
+            continue
+        if answer.endswith(":"):
             continue
         evidence = source.text[below.start : below.end]
         if said.endswith("?"):
@@ -80,15 +86,14 @@ def draft_terms(source: Source) -> Iterator[Draft]:
         if not rest.strip():
             continue
         meaning = first_clause(clean(rest), 16)
-        if len(meaning.split()) < 2 or meaning.lower().startswith(("see ", "the same")):
+        if len(meaning.split()) < 3 or _NO_MEANING.match(meaning):
             continue
-        is_acronym = term.isupper() or sum(c.isupper() for c in term) > 1 and " " not in term
-        asked = f"What does {term} mean?" if is_acronym else f"What is meant by “{term}”?"
+        asked = f"What does {term} mean?" if term.isupper() else f"What is meant by “{term}”?"
         wording = Wording(asked, (meaning,), "definition", term, rank=0)
         yield _draft(source, wording, source.text[sentence.start : end])
 
 
-def draft_lists(source: Source) -> Iterator[Draft]:
+def draft_lists(source: Source, words: frozenset[str]) -> Iterator[Draft]:
     """A sentence that leads in to a list, asked for what the list holds."""
     sentences = segment(source.text)
     for index, lead in enumerate(sentences):
@@ -96,7 +101,7 @@ def draft_lists(source: Source) -> Iterator[Draft]:
             continue
         items = _take_items(source.text, sentences, index)
         groups = tuple(_key_of(item) for item in items)
-        question = _ask_list(clean(lead.text).rstrip(":").strip())
+        question = _ask_list(clean(lead.text).rstrip(":").strip(), words)
         last = items[-1].end if items else lead.end
         evidence = source.text[lead.start : last]
         if not question or not _MIN_ITEMS <= len(items) <= _MAX_ITEMS or not all(groups):
@@ -128,10 +133,11 @@ def _key_of(item: Sentence) -> str:
     return key.strip(" .;,")
 
 
-def _ask_list(lead: str) -> str:
+def _ask_list(lead: str, words: frozenset[str]) -> str:
     """The question behind a lead-in, "" where none reads well."""
     match = re.match(
-        r"(?:.*,\s)?[Yy]ou\s(?:will\s)?(?P<verb>need|receive|get|must|should|can|may)(?P<rest>(?:\s.+)?)$",
+        r"(?:.*,\s)?[Yy]ou\s(?:will\s)?(?P<verb>need|receive|get|must|should|can|may)"
+        r"(?P<rest>(?:\s.+)?)$",
         lead,
     )
     if match and is_plain(lead):
@@ -141,24 +147,20 @@ def _ask_list(lead: str) -> str:
         return f"What {verb} I{rest}?" if 1 <= len(rest.split()) <= 8 else ""
     match = re.match(
         r"(?P<subject>.+?)\s(?P<verb>includes?|covers?|contains?|consists? of|comprises?|requires?"
-        r"|offers?|provides?|supports?|tells?|lists?|are|is)(?P<rest>(?:\sthe following.*|\sas follows)?)$",
+        r"|offers?|provides?|supports?|are)(?P<rest>(?:\sthe following.*|\sas follows)?)$",
         lead,
     )
     if match and is_subject(match["subject"]):
-        subject, verb = match["subject"], match["verb"]
-        subject = (
-            subject[:1].lower() + subject[1:]
-            if subject.split()[0] in ("The", "Our", "Your", "A", "An")
-            else subject
-        )
-        if verb in ("are", "is"):
-            return f"What {verb} {to_asker(subject)}?"
-        base, _, more = verb.partition(" ")
+        subject = to_asker(lower_first(match["subject"], words))
+        base, _, more = match["verb"].partition(" ")
+        if base == "are":
+            return f"What are {subject}?"
         is_third = base.endswith("s")
         base = (base[:-1] if is_third else base) + (f" {more}" if more else "")
-        return f"What {'does' if is_third else 'do'} {to_asker(subject)} {base}?"
+        return f"What {'does' if is_third else 'do'} {subject} {base}?"
     match = re.match(
-        r"There are (?:[\w-]+\s)?(?P<number>\w+\s)?(?P<what>(?:kinds|types|levels|stages|steps|ways|groups|categories|phases|roles)\b.*)$",
+        r"There are (?:[\w-]+\s){0,2}?(?P<what>(?:kinds|types|levels|stages|steps|ways|groups"
+        r"|categories|phases|roles)\b.*)$",
         lead,
     )
     if match and is_plain(match["what"]):
@@ -172,7 +174,7 @@ def _ask_list(lead: str) -> str:
 def draft_tables(source: Source, words: frozenset[str]) -> Iterator[Draft]:
     """Each cell beside the first column, asked for by its column and its row."""
     for header, rows in _find_tables(source.text):
-        titles = [_NUMBERING.sub("", clean(cell)) for cell in _cells(header)]
+        titles = [_NUMBERING.sub("", clean(cell)).rstrip("?:") for cell in _cells(header)]
         keys = Counter(_cells(text)[0] for _, text in rows if _cells(text))
         before: dict[int, tuple[str, str]] = {}
         for evidence, text in rows:
@@ -225,7 +227,9 @@ def _cells(row: str) -> list[str]:
 
 
 def _is_key(key: str) -> bool:
-    return bool(key) and len(key.split()) <= 6 and is_plain(key) and "," not in key
+    words = key.lower().split()
+    is_name = bool(words) and len(words) <= 6 and words[0] not in IMPERATIVES
+    return is_name and is_plain(key) and "," not in key
 
 
 def _name_key(title: str, key: str, words: frozenset[str]) -> str:
