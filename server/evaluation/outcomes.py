@@ -83,7 +83,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; `from_json` gives the outcome back."""
-        return asdict(self)
+        return {**asdict(self), "quotes": [asdict(quote) for quote in self.quotes]}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Outcome:

@@ -55,9 +55,12 @@ IMPERATIVES = frozenset(
     " go open close check"
     " make fill leave stop keep put take add create run read follow submit email raise post move"
     " remove set turn press book bring hand return let ensure click see reach file log move visit"
-    " complete sign enter choose pick wear wash telephone phone do don't".split()
+    " complete sign enter choose pick wear wash telephone phone do don't pass"
+    " wait look try drop hold".split()
 )
 MAX_SUBJECT_WORDS = 8
+# Where the first clause ends: `a day in which` goes on.
+_STOP = re.compile(r"\s*(?:[;:(—–]|,\s|\.\s|\s-\s|,?\s(?<!in\s)(?:which|because|unless|but)\s)")
 
 
 def clean(text: str) -> str:
@@ -112,7 +115,7 @@ def stands_alone(question: str) -> bool:
 
 def first_clause(text: str, max_words: int) -> str:
     """The beginning up to the first stop inside, "" if that is too long."""
-    found = re.split(r"\s*(?:[;:(—–]|,\s|\.\s|\s-\s|,?\s(?:which|because|unless|but)\s)", text)[0]
+    found = _STOP.split(text)[0]
     found = found.strip(" .,;:")
     return found if 0 < len(found.split()) <= max_words and is_plain(found) else ""
 

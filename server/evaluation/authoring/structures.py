@@ -21,7 +21,7 @@ from server.evaluation.authoring.english import (
 
 _NUMBERING = re.compile(r"^(?:\d+(?:\.\d+)*\.?|[A-Z]\.)\s+")
 _TERM = re.compile(
-    r"^\s*(?:\*\*|__)(?P<term>[^*_\n]{2,50}?)(?P<stop>[.:]?)(?:\*\*|__)(?P<stop2>[.:]?)\s+"
+    r"\s*(?:\*\*|__)(?P<term>[^*_\n]{2,50}?)(?P<stop>[.:]?)(?:\*\*|__)(?P<stop2>[.:]?)\s+"
 )
 _RULE_ROW = re.compile(r"^[\s|:+-]+$")
 _GENERIC = frozenset(
@@ -74,18 +74,17 @@ def is_topic(heading: str) -> bool:
 
 def draft_terms(source: Source) -> Iterator[Draft]:
     """`**Spate.** The state in which …` and `- **Spate**: …` as definitions."""
-    for sentence in segment(source.text):
-        block = source.text[sentence.start : sentence.end]
-        match = _TERM.match(block)
+    sentences = segment(source.text)
+    for sentence, following in zip(sentences, [*sentences[1:], None], strict=True):
+        match = _TERM.match(source.text, sentence.start)
         if sentence.kind not in ("prose", "item") or match is None:
             continue
-        term = clean(match["term"])
+        term, end = clean(match["term"]), sentence.end
+        if match.end() >= end and following is not None and following.kind == sentence.kind:
+            end = following.end  # the term was a sentence of its own
         if not (match["stop"] or match["stop2"]) or not is_subject(term) or len(term.split()) > 4:
             continue
-        rest, end = block[match.end() :], sentence.end
-        if not rest.strip():
-            continue
-        meaning = first_clause(clean(rest), 16)
+        meaning = first_clause(clean(source.text[match.end() : end]).rstrip("."), 16)
         if len(meaning.split()) < 3 or _NO_MEANING.match(meaning):
             continue
         asked = f"What does {term} mean?" if term.isupper() else f"What is meant by “{term}”?"
