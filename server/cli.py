@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from models.errors import AppError
 from server.commands import ask, calibrate, chat, documents, ingest, keys, models, serve
 from server.commands.context import CommandContext
+from server.commands.evaluate.app import app as eval_app
 from server.commands.output import printable, write_error
 from server.commands.tune.app import app as tune_app
 
@@ -59,6 +60,7 @@ app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("calibrate")(calibrate.calibrate)
+app.add_typer(eval_app, name="eval")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(tune_app, name="tune")
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run one command: 0 done, 1 failed, 2 wrong usage, 3 a limit missed, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         # A file name may hold bytes that are not text; showing it must not fail.
         with contextlib.suppress(AttributeError):

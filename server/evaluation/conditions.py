@@ -41,12 +41,14 @@ class Exhibits:
     """Passages that are laid before the model, by condition and question.
 
     `golds` are the ids of the passages that hold a question's evidence; a question that has
-    evidence which was not found in the documents is among `unlocated` and has no exhibits.
+    evidence which was not found in the documents is among `unlocated`, an answerable one that
+    names none among `unproven`: neither has exhibits.
     """
 
     shown: Mapping[tuple[ConditionName, str], tuple[Hit, ...]]
     golds: Mapping[str, frozenset[int]]
     unlocated: tuple[str, ...]
+    unproven: tuple[str, ...] = ()
 
 
 class FixedRetriever:
@@ -91,7 +93,11 @@ def prepare_exhibits(
     shown: dict[tuple[ConditionName, str], tuple[Hit, ...]] = {}
     golds: dict[str, frozenset[int]] = {}
     unlocated: list[str] = []
+    unproven: list[str] = []
     for question in questions:
+        if question.is_answerable and not question.evidence:
+            unproven.append(question.id)
+            continue
         spans = pool.locate(question)
         if len(spans) < len(question.evidence):
             unlocated.append(question.id)
@@ -107,7 +113,7 @@ def prepare_exhibits(
         num_near = num_distractors if gold else num_distractors + 1
         shown["gold", question.id] = _shuffle([*gold, *others[:num_near]], rng)
         shown["wrong", question.id] = _shuffle(others[: num_distractors + 1], rng)
-    return Exhibits(shown, golds, tuple(unlocated))
+    return Exhibits(shown, golds, tuple(unlocated), tuple(unproven))
 
 
 def _find_hits(

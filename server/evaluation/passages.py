@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from server.evaluation.questions import Question
 
 # Of one evidence: each place where it stands, as the passages that the place touches.
 Span = list[list[Passage]]
+# The offsets of such a place in its document, and the passages it touches.
+Place = tuple[tuple[int, int], list[Passage]]
 
 
 class PassagePool:
@@ -28,6 +30,7 @@ class PassagePool:
         self._library = library
         self._documents = {d.id: d for d in library.documents(collection)}
         self._by_path: dict[str, Document] = {d.path: d for d in self._documents.values()}
+        self._texts: dict[str, str] = {}
         self._passages: dict[int, Passage] = {}
         self._of_document: dict[str, list[Passage]] = {}
         for document in self._documents.values():
@@ -52,36 +55,67 @@ class PassagePool:
 
     def locate(self, question: Question) -> list[Span]:
         """For each evidence that is found where it should be, all places where it stands there."""
-        plain = question.evidence_plain or question.evidence
-        found = []
-        for number, evidence in enumerate(question.evidence):
-            path = question.docs[min(number, len(question.docs) - 1)] if question.docs else ""
-            document = self._by_path.get(path)
-            if document is None:
-                continue
-            span = self._find(document, evidence)
-            if not span and number < len(plain):
-                span = self._find(document, plain[number])
-            if span:
-                found.append(span)
-        return found
+        return [[touched for _, touched in places] for places in self._locate(question) if places]
 
-    def _find(self, document: Document, evidence: str) -> Span:
+    def find_holders(self, question: Question) -> list[frozenset[int]]:
+        """For each evidence the ids of the passages that hold it; empty if it was not found.
+
+        Those that hold it whole; where a cut went through every copy, those with most of it.
+        """
+        return [_choose_holders(places) for places in self._locate(question)]
+
+    def _locate(self, question: Question) -> Iterator[list[Place]]:
+        plain = question.evidence_plain or question.evidence
+        for number, evidence in enumerate(question.evidence):
+            named = question.docs[min(number, len(question.docs) - 1)] if question.docs else None
+            documents = self._find_documents(named)
+            places = self._find(documents, evidence)
+            if not places and number < len(plain):
+                places = self._find(documents, plain[number])
+            yield places
+
+    def _find_documents(self, path: str | None) -> Sequence[Document]:
+        """The document of that path, or the only one whose path ends so; all without a path."""
+        if path is None:
+            return tuple(self._documents.values())
+        if path in self._by_path:
+            return (self._by_path[path],)
+        ending = [d for p, d in self._by_path.items() if p.endswith(f"/{path.lstrip('./')}")]
+        return ending if len(ending) == 1 else ()
+
+    def _find(self, documents: Sequence[Document], evidence: str) -> list[Place]:
         words = evidence.split()
         if not words:
             return []
         pattern = re.compile(r"\s+".join(map(re.escape, words)))
-        text = self._library.text(document.id)
-        places = [
-            [p for p in self._of_document[document.id] if p.start < m.end() and m.start() < p.end]
-            for m in pattern.finditer(text)
-        ]
-        return [touched for touched in places if touched]
+        places = []
+        for document in documents:
+            passages = self._of_document[document.id]
+            for found in pattern.finditer(self._read(document)):
+                start, end = found.span()
+                if touched := [p for p in passages if p.start < end and start < p.end]:
+                    places.append(((start, end), touched))
+        return places
+
+    def _read(self, document: Document) -> str:
+        if document.id not in self._texts:
+            self._texts[document.id] = self._library.text(document.id)
+        return self._texts[document.id]
 
     def to_hit(self, passage_id: int) -> Hit:
         """The passage as a hit that no search has scored."""
         passage = self._passages[passage_id]
         return Hit(passage, self._documents[passage.document_id], 0.0, 1, None, None)
+
+
+def _choose_holders(places: Sequence[Place]) -> frozenset[int]:
+    shares = {
+        passage.id: (min(passage.end, end) - max(passage.start, start)) / (end - start)
+        for (start, end), touched in places
+        for passage in touched
+    }
+    most = max(shares.values(), default=0.0)
+    return frozenset(id_ for id_, share in shares.items() if share >= most)
 
 
 def ingest_set(

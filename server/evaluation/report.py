@@ -10,13 +10,8 @@ from models.imitation.errors import TrainingDataInvalid
 from models.imitation.statistics import CONFIDENCE, NUM_RESAMPLES
 from models.imitation.style import ROWS, StyleRow, compare_style, measure_style
 from server.evaluation.conditions import CONDITIONS
-from server.evaluation.outcomes import (
-    FIGURES,
-    Outcome,
-    compare,
-    pair_figures,
-    summarise,
-)
+from server.evaluation.figures import FIGURES, compare, pair_figures, summarise
+from server.evaluation.outcomes import Outcome
 from server.evaluation.questions import QuestionSet
 from server.evaluation.study import Plan, Results
 from server.evaluation.systems import TITLES, Role, System

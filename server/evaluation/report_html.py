@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from models.imitation.statistics import Interval
+from server.evaluation.pages import load_template
 from server.evaluation.plots import Bar, Point, draw_bars, draw_scatter
 
-_TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 _BARS = {
     "contains": "contains a gold answer",
     "em": "exact match",
@@ -44,16 +42,7 @@ PUBLISHED = {
 
 def render_report(report: Mapping[str, Any]) -> str:
     """The page of a report as `build_report` made it; texts of models and files are escaped."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = _show_figure
-    environment.filters["signed"] = _show_signed
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return load_template("report.html").render(
         report=report,
         factuality=report["factuality"],
         style=report["style_and_knowledge"],
@@ -61,25 +50,6 @@ def render_report(report: Mapping[str, Any]) -> str:
         published=PUBLISHED,
         bars=Markup(_draw_conditions(report)),  # noqa: S704 - our own SVG, its texts escaped
         scatter=Markup(_draw_systems(report)),  # noqa: S704 - as above
-    )
-
-
-def _show_figure(row: Mapping[str, Any] | None) -> Markup:
-    """The figure with its interval below; a dash where there is none."""
-    if row is None:
-        return Markup('<span class="none">–</span>')
-    return Markup("<b>{:.3f}</b><small>{:.3f} – {:.3f}</small>").format(
-        row["mean"], row["low"], row["high"]
-    )
-
-
-def _show_signed(row: Mapping[str, Any] | None) -> Markup:
-    if row is None:
-        return Markup('<span class="none">–</span>')
-    is_clear = row["low"] > 0 or row["high"] < 0
-    mean, low, high = (f"{row[name]:+.3f}".replace("-", "−") for name in ("mean", "low", "high"))
-    return Markup('<b class="{}">{}</b><small>{} to {}</small>').format(
-        "clear" if is_clear else "open", mean, low, high
     )
 
 

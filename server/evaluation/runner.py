@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from models.errors import ContextLengthExceeded, EngineStopped, PromptInvalid
 from models.imitation.errors import RunDamaged
 from models.protocols import Embedder, Engine, SamplingSettings
 from server.evaluation.conditions import ConditionName, Exhibits, FixedRetriever, name_exhibit
-from server.evaluation.outcomes import Outcome, score_answer, score_text
+from server.evaluation.outcomes import Outcome, Timing, score_answer, score_text
 from server.evaluation.passages import PassagePool
 from server.evaluation.questions import Question
 from server.grounding.grounder import GroundingRules, GroundingService
-from server.grounding.types import AnswerEnd, GroundingScope
+from server.grounding.types import AnswerEnd, GroundingScope, TextDelta
 
 Progress = Callable[[int, int], None]
 
@@ -71,7 +72,11 @@ class OutcomeLog:
 
 
 class Examiner:
-    """Asks one engine under any condition, through the grounder that serves people."""
+    """Asks one engine under any condition, through the grounder that serves people.
+
+    `num_at_once` questions are under way together, as many as the engine has slots by default;
+    answers are timed as one person sees them only where it is 1.
+    """
 
     def __init__(
         self,
@@ -81,8 +86,10 @@ class Examiner:
         material: Material,
         *,
         answer_tokens: int = 256,
+        num_at_once: int | None = None,
     ) -> None:
         self._engine = engine
+        self._num_at_once = num_at_once or max(1, engine.load.num_slots)
         self._rules = rules
         self._material = material
         self._sampling = SamplingSettings(max_tokens=answer_tokens)
@@ -115,7 +122,7 @@ class Examiner:
         log: OutcomeLog,
         progress: Progress,
     ) -> None:
-        room = asyncio.Semaphore(max(1, self._engine.load.num_slots))
+        room = asyncio.Semaphore(self._num_at_once)
         open_questions = [q for q in questions if q.id not in log.outcomes]
         num_done = len(questions) - len(open_questions)
         progress(num_done, len(questions))
@@ -138,7 +145,7 @@ class Examiner:
     async def _ask(self, condition: ConditionName, question: Question) -> Outcome:
         service, scope = self._find_service(condition, question)
         try:
-            end = await _answer(service, question, scope, self._sampling)
+            end, timing = await _answer(service, question, scope, self._sampling)
         except (ContextLengthExceeded, PromptInvalid):
             return score_text(question, condition, "", "failed", self._rules.refusal)
         pool, golds = self._material.pool, self._material.exhibits.golds
@@ -148,6 +155,7 @@ class Examiner:
             end,
             hits=[pool.to_hit(kept.id) for kept in end.report.kept],
             gold=golds.get(question.id, frozenset()) if condition != "closed_book" else frozenset(),
+            timing=timing,
             refusal=self._rules.refusal,
         )
 
@@ -171,10 +179,18 @@ async def _answer(
     question: Question,
     scope: GroundingScope,
     sampling: SamplingSettings,
-) -> AnswerEnd:
+) -> tuple[AnswerEnd, Timing]:
+    started_s = time.perf_counter()
+    first_ms: float | None = None
     stream = await service.answer(question.messages, scope, sampling)
     async with aclosing(stream) as events:
         async for event in events:
-            if isinstance(event, AnswerEnd):
-                return event
+            elapsed_ms = round((time.perf_counter() - started_s) * 1000, 2)
+            if isinstance(event, TextDelta):
+                first_ms = elapsed_ms if first_ms is None else first_ms
+            elif isinstance(event, AnswerEnd):
+                search_ms = event.report.timing_ms.get("search")
+                return event, Timing(
+                    None if search_ms is None else round(search_ms, 2), first_ms, elapsed_ms
+                )
     raise EngineStopped("The answer ended before it was complete.")

@@ -13,7 +13,13 @@ from index.retriever import HybridRetriever
 from ingest.pipeline import IngestProgress
 from models.imitation.errors import TrainingDataInvalid
 from models.protocols import Embedder, Engine
-from server.assembly import find_model, grounding_rules, open_engine, open_registry
+from server.assembly import (
+    find_model,
+    grounding_rules,
+    open_engine,
+    open_library,
+    open_registry,
+)
 from server.config import Settings
 from server.evaluation.conditions import prepare_exhibits
 from server.evaluation.passages import PassagePool, ingest_set
@@ -42,6 +48,27 @@ class Source:
                 " --docs DIR or --collection NAME.",
                 param="docs",
             )
+
+
+def find_source(
+    settings: Settings, questions: QuestionSet, docs: Path | None, collection: str | None
+) -> Source:
+    """Where to look: what is named, else the set's own passages, else the only collection.
+
+    Raises `CollectionNotFound`, or `TrainingDataInvalid` if there is no or more than one to take.
+    """
+    if docs is None and not (collection is None and questions.documents):
+        with open_library(settings) as library:
+            if collection is not None:
+                return Source(collection=library.collection(collection).name)
+            names = [found.name for found in library.collections() if found.num_documents]
+        if len(names) != 1:
+            held = f"there are {', '.join(names)}" if names else "there is none yet"
+            raise TrainingDataInvalid(
+                f"name the documents with --docs DIR or --collection NAME ({held}).", param="docs"
+            )
+        return Source(collection=names[0])
+    return Source(docs)
 
 
 @contextmanager
@@ -82,12 +109,14 @@ def open_material(
             num_distractors=plan.num_distractors,
             seed=plan.seed,
         )
-        if exhibits.unlocated:
-            warn(
-                f"the evidence of {len(exhibits.unlocated)} questions is not in the documents"
-                f" ({', '.join(exhibits.unlocated[:5])}, ...); they are not asked with gold and"
-                " wrong passages."
-            )
+        for ids, lack in (
+            (exhibits.unlocated, "the evidence of {} is not in the documents ({})"),
+            (exhibits.unproven, "{} name no evidence ({})"),
+        ):
+            if ids:
+                named = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+                many = "1 question" if len(ids) == 1 else f"{len(ids)} questions"
+                warn(f"{lack.format(many, named)}: not asked with gold and wrong passages.")
         yield Material(pool, retriever, exhibits)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from models.imitation.errors import TrainingDataInvalid
 from models.protocols import Embedder, Engine
 from server.evaluation.conditions import CONDITIONS, ConditionName
-from server.evaluation.outcomes import Outcome
+from server.evaluation.outcomes import OUTCOME_VERSION, Outcome
 from server.evaluation.questions import QuestionSet
 from server.evaluation.runner import Examiner, Material, OutcomeLog
 from server.evaluation.systems import Role, System, read_recorded, score_recorded
@@ -29,7 +29,12 @@ _ALL = tuple(condition.name for condition in CONDITIONS)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked of whom. `knowledge` are questions for closed-book answers alone."""
+    """What is asked of whom.
+
+    `knowledge` are questions for closed-book answers alone, `conditions` those of the model that
+    is measured, in their order; `num_at_once` questions are under way together (None: as many as
+    the engine has slots).
+    """
 
     questions: QuestionSet
     systems: tuple[System, ...]
@@ -37,6 +42,8 @@ class Plan:
     num_distractors: int = 3
     seed: int = 0
     answer_tokens: int = 256
+    conditions: tuple[ConditionName, ...] = _ALL
+    num_at_once: int | None = None
 
     def __post_init__(self) -> None:
         """Raises `TrainingDataInvalid` if both sets use one id: answers are known by it."""
@@ -79,8 +86,8 @@ def run_study(
 ) -> Results:
     """Ask every system and keep the outcomes under `folder`, from which a next run goes on.
 
-    The narrow model is asked under all four conditions, other models closed-book and over
-    retrieved passages; recorded answers are scored as they are. Raises what the engine raises.
+    The model that is measured is asked under the plan's conditions, other models closed-book and
+    over retrieved passages; recorded answers are scored as they are. Raises what the engine raises.
     """
     outcomes: dict[Role, dict[str, list[Outcome]]] = {}
     for system in plan.systems:
@@ -88,7 +95,14 @@ def run_study(
             outcomes[system.role] = _score_recorded(plan, system)
             continue
         with open_model(system.path) as (engine, rules):
-            examiner = Examiner(engine, embedder, rules, material, answer_tokens=plan.answer_tokens)
+            examiner = Examiner(
+                engine,
+                embedder,
+                rules,
+                material,
+                answer_tokens=plan.answer_tokens,
+                num_at_once=plan.num_at_once,
+            )
             found = outcomes[system.role] = {}
             for key, condition, questions in _list_papers(plan, system):
                 run: dict[str, Any] = {
@@ -98,6 +112,8 @@ def run_study(
                     "answer_tokens": plan.answer_tokens,
                     "num_ctx": engine.info.num_ctx,
                     "version": version("mynah"),
+                    "outcome": OUTCOME_VERSION,
+                    "num_at_once": plan.num_at_once,
                 }
                 if condition != "closed_book":
                     run |= _describe_material(plan, material, rules)
@@ -112,7 +128,8 @@ def run_study(
 
 def _list_papers(plan: Plan, system: System) -> list[tuple[str, ConditionName, QuestionSet]]:
     """What a model is asked, under which condition, and the key of its outcomes."""
-    names = _ALL if system.role == "narrow" else ("closed_book", "retrieved")
+    is_measured = system.role in ("narrow", "model")
+    names = plan.conditions if is_measured else ("closed_book", "retrieved")
     papers: list[tuple[str, ConditionName, QuestionSet]] = [
         (name, name, plan.questions) for name in names
     ]

@@ -13,7 +13,8 @@ from models.imitation.errors import TrainingDataInvalid
 from server.evaluation.outcomes import Outcome, score_text
 from server.evaluation.questions import Question
 
-Role = Literal["base", "broad", "narrow", "narrow_retrieval", "teacher"]
+# "model" is the one of a measurement without a comparison of systems.
+Role = Literal["base", "broad", "narrow", "narrow_retrieval", "teacher", "model"]
 TITLES: dict[Role, str] = {
     "base": "base",
     "broad": "broadly tuned",

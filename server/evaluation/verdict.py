@@ -11,7 +11,7 @@ from typing import Any, Literal
 from models.imitation.errors import TrainingDataInvalid
 from models.imitation.statistics import CONFIDENCE, Interval, bootstrap_mean, bootstrap_ratio
 from models.imitation.style import ROWS, StyleRow
-from server.evaluation.outcomes import Figure
+from server.evaluation.figures import Figure
 
 Change = Literal["gained", "lost", "unchanged", "unknown"]
 CAVEAT = (

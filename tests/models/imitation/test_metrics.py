@@ -72,6 +72,18 @@ def test_a_gold_answer_itself_scores_in_full(answer: str, others: list[str]) -> 
         assert token_f1(answer, [*others, answer]) == 1.0
 
 
+@given(TEXTS, st.lists(TEXTS, max_size=4), TEXTS)
+def test_scores_keep_their_laws(prediction: str, answers: list[str], another: str) -> None:
+    em, f1 = exact_match(prediction, answers), token_f1(prediction, answers)
+    assert em in (0.0, 1.0)
+    assert em <= f1 <= 1.0, "an exact match shares every word"
+    if plain_gold(answers) != [""]:
+        assert token_f1(prediction, [*answers, another]) >= f1, "a further variant takes nothing"
+    if plain_normalise(prediction) and plain_normalise(another):
+        assert token_f1(prediction, [another]) == token_f1(another, [prediction])
+        assert exact_match(prediction, [another]) == exact_match(another, [prediction])
+
+
 @pytest.mark.parametrize(
     ("prediction", "answers", "em", "f1"),
     [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.imitation.errors import TrainingDataInvalid
 from models.imitation.statistics import Interval
 from models.imitation.style import StyleRow
-from server.evaluation.outcomes import Figure, compare
+from server.evaluation.figures import Figure, compare
 from server.evaluation.verdict import (
     Preference,
     judge_gate,

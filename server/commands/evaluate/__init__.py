@@ -1,0 +1,1 @@
+"""`mynah eval`: measure on one's own questions, and draft such questions."""

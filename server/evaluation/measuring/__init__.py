@@ -1,0 +1,1 @@
+"""`mynah eval`: retrieval and answers of one system in figures, their thresholds and reports."""
