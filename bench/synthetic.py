@@ -9,7 +9,7 @@ sentence embeddings do. A question's vector is one of the mixture, moved by half
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,14 @@ class Query:
 class KnownVectors:
     """An embedder that was told the vector of every query: embedding takes no time."""
 
-    def __init__(self, queries: list[Query]) -> None:
+    def __init__(self, queries: Sequence[Query]) -> None:
         self.identity = EmbedderIdentity("synthetic", DIMENSION, 256)
         self._vectors = {query.text: query.vector for query in queries}
 
-    def encode(self, texts: list[str]) -> Vectors:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         return np.stack([self._vectors[text] for text in texts])
 
-    def num_tokens(self, texts: list[str]) -> list[int]:
+    def num_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
 
@@ -105,7 +105,7 @@ class Corpus:
         return noise.astype(np.float32)
 
 
-def _draft(number: int, texts: list[str]) -> DocumentDraft:
+def _draft(number: int, texts: Sequence[str]) -> DocumentDraft:
     starts = np.cumsum([0, *(len(text) + 1 for text in texts)]).tolist()
     return DocumentDraft(
         path=f"{number:06}.txt",

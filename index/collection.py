@@ -11,6 +11,7 @@ from index import documents as rows
 from index.errors import DocumentNotFound
 from index.filters import Filter
 from index.fts import erase_words
+from index.layouts import MAX_FLAT
 from index.replay import build_vectors, change_embedder, check_embedder, replay, trim_log
 from index.schema import storage_errors
 from index.selections import SelectionCache, Selections
@@ -36,12 +37,23 @@ class Library:
     library on the same directory: each sees what the others committed at its next search.
     """
 
-    def __init__(self, data_dir: Path, embedder: Embedder, *, busy_timeout_s: float = 30.0) -> None:
-        """Open or create the library. Raises as `Store` does; loads no model."""
+    def __init__(
+        self,
+        data_dir: Path,
+        embedder: Embedder,
+        *,
+        busy_timeout_s: float = 30.0,
+        max_flat: int = MAX_FLAT,
+    ) -> None:
+        """Open or create the library. Raises as `Store` does; loads no model.
+
+        A collection of more than `max_flat` vectors is searched through inverted lists.
+        """
         self.data_dir = data_dir
         self.store = Store(data_dir, busy_timeout_s)
         self._embedder = embedder
         self._vectors: dict[int, VectorIndex] = {}
+        self._max_flat = max_flat
         self._file_keys: dict[int, str] = {}
         self._vectors_lock = threading.RLock()
         self._selections = SelectionCache()
@@ -241,7 +253,7 @@ class Library:
             if index is None or self._is_outdated(row, index):
                 index = self._load_vectors(row)
             if (index.stamp.key, index.stamp.generation) != (row.vectors_key, row.generation):
-                index = replay(connection, name, index)
+                index = replay(connection, name, index, self._max_flat)
             self._vectors[row.id] = index
             return index
 
@@ -253,7 +265,7 @@ class Library:
         error; nothing is lost then, the next open replays.
         """
         index = self.vectors(name)
-        if index.layout.is_outgrown(index.num_vectors):
+        if index.layout.is_outgrown(index.num_vectors, self._max_flat):
             index = self._rebuild_vectors(name)
         # In one transaction with the note of which file it is: one that outlived its database,
         # say because that was put back from a copy, is never taken for this one.
@@ -274,7 +286,7 @@ class Library:
         """The vectors laid out anew; searches go on with the former ones meanwhile."""
         with self.store.reading() as connection:
             row = read_collection(connection, name)
-            built = build_vectors(connection, row)
+            built = build_vectors(connection, row, self._max_flat)
         with self._vectors_lock:
             self._vectors[row.id] = built
         return self.vectors(name)

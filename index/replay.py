@@ -51,7 +51,9 @@ def change_embedder(
     connection.execute("DELETE FROM deletions WHERE collection_id = ?", (row.id,))
 
 
-def replay(connection: Connection, name: str, index: VectorIndex) -> VectorIndex:
+def replay(
+    connection: Connection, name: str, index: VectorIndex, max_flat: int = MAX_FLAT
+) -> VectorIndex:
     """The index, level with the rows that `connection` sees.
 
     A new one where `index` is of another lineage, of a generation that never was, or too far
@@ -61,7 +63,7 @@ def replay(connection: Connection, name: str, index: VectorIndex) -> VectorIndex
     stamp = index.stamp
     is_known = row.log_start <= stamp.generation <= row.generation
     if stamp.key != row.vectors_key or not is_known or not index.num_vectors:
-        return build_vectors(connection, row)
+        return build_vectors(connection, row, max_flat)
     _apply_changes(connection, row, index)
     return index
 

@@ -40,7 +40,8 @@ class Selection:
         """The ids, ascending."""
         ends = np.cumsum(self.lengths)
         shifts = np.repeat(self.starts - (ends - self.lengths), self.lengths)
-        return np.arange(self.num_passages, dtype=np.int64) + shifts
+        ids: Integers = np.arange(self.num_passages, dtype=np.int64) + shifts
+        return ids
 
     @cached_property
     def contains(self) -> Callable[[int], bool]:
@@ -61,7 +62,8 @@ class Selection:
         if self.num_passages and int(self.ids[-1]) < _MAX_BITMAP_ID:
             mask = np.zeros(int(self.ids[-1]) + 1, dtype=bool)
             mask[self.ids] = True
-            return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            make: Any = faiss.IDSelectorBitmap  # its stub shows the C++ arguments
+            return make(np.packbits(mask, bitorder="little"))
         return faiss.IDSelectorBatch(self.ids)
 
 

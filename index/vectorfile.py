@@ -29,8 +29,7 @@ def write_index(path: Path, index: Any, layout: Layout, header: Mapping[str, obj
 
     Raises `OSError` and leaves the former file as it was.
     """
-    import faiss
-
+    faiss = _import_faiss()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     remove_leftovers(path)
     aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -63,8 +62,7 @@ def read_index(path: Path, expected: Mapping[str, object]) -> tuple[Any, Layout,
     Also None where a field of its header is not as `expected`. The digest is checked before FAISS
     reads anything: it trusts what it reads.
     """
-    import faiss
-
+    faiss = _import_faiss()
     try:
         with path.open("rb") as file:
             if not _is_whole(file):
@@ -89,6 +87,12 @@ def remove_leftovers(path: Path) -> None:
                 leftover.unlink()
         except FileNotFoundError:
             continue  # another process was quicker
+
+
+def _import_faiss() -> Any:
+    import faiss
+
+    return faiss  # its stubs lack what reads from and writes to Python files
 
 
 class _DigestingFile:

@@ -4,6 +4,7 @@ import json
 import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tests.fakes import HashingEmbedder
 from tests.index.drafts import make_draft, put_lines
 
 COMPARATORS = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin")
-ORDERS: Mapping[str, Callable[[object, object], bool]] = {
+ORDERS: Mapping[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
@@ -79,7 +80,7 @@ def satisfies(attributes: Mapping[str, object], node: Mapping[str, object]) -> b
     have, want = attributes[str(node["key"])], node["value"]
     if kind in ORDERS:
         return isinstance(have, str) == isinstance(want, str) and (
-            not isinstance(have, bool) and ORDERS[str(kind)](have, want)
+            not isinstance(have, bool) and bool(ORDERS[str(kind)](have, want))
         )
     wanted = want if isinstance(want, list) else [want]
     is_in = any(
