@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from index import documents as rows
 from index.errors import DocumentNotFound
+from index.filters import Filter
 from index.fts import erase_words
-from index.replay import change_embedder, check_embedder, replay, trim_log
+from index.layouts import MAX_FLAT
+from index.replay import build_vectors, change_embedder, check_embedder, replay, trim_log
 from index.schema import storage_errors
+from index.selections import SelectionCache, Selections
 from index.store import (
     CollectionRow,
     Store,
@@ -34,13 +37,26 @@ class Library:
     library on the same directory: each sees what the others committed at its next search.
     """
 
-    def __init__(self, data_dir: Path, embedder: Embedder, *, busy_timeout_s: float = 30.0) -> None:
-        """Open or create the library. Raises as `Store` does; loads no model."""
+    def __init__(
+        self,
+        data_dir: Path,
+        embedder: Embedder,
+        *,
+        busy_timeout_s: float = 30.0,
+        max_flat: int = MAX_FLAT,
+    ) -> None:
+        """Open or create the library. Raises as `Store` does; loads no model.
+
+        A collection of more than `max_flat` vectors is searched through inverted lists.
+        """
         self.data_dir = data_dir
         self.store = Store(data_dir, busy_timeout_s)
         self._embedder = embedder
         self._vectors: dict[int, VectorIndex] = {}
+        self._max_flat = max_flat
+        self._file_keys: dict[int, str] = {}
         self._vectors_lock = threading.RLock()
+        self._selections = SelectionCache()
 
     def __enter__(self) -> Library:
         return self
@@ -136,6 +152,17 @@ class Library:
             self.settle(name)
         return list(deleted.values())
 
+    def set_attributes(
+        self, document_id: str, attributes: Mapping[str, str | float | bool]
+    ) -> Document:
+        """Give a document other attributes. Raises `DocumentNotFound` or `FilterInvalid`."""
+        with self.store.writing() as connection:
+            document = rows.read_document(connection, document_id)
+            row = read_collection(connection, document.collection)
+            advance_generation(connection, row)
+            rows.write_attributes(connection, row.id, document_id, attributes)
+            return rows.read_document(connection, document_id)
+
     def find(self, collection: str, path: str) -> Document | None:
         """The document at that path of the collection, if there is one."""
         with self.store.reading() as connection:
@@ -197,10 +224,6 @@ class Library:
                 rows.insert_passages(
                     connection, row, document_id, draft, vectors=vectors, generation=generation
                 )
-                connection.execute(
-                    "UPDATE documents SET num_passages = ? WHERE id = ?",
-                    (len(draft.passages), document_id),
-                )
                 num_passages += len(draft.passages)
             if missing:
                 raise DocumentNotFound(
@@ -211,7 +234,12 @@ class Library:
         self.settle(collection)
         return num_passages
 
-    # Vectors
+    # Search
+
+    def select(self, names: Sequence[str], filters: Filter | None) -> Selections:
+        """The passages that a search of these collections may find. Raises `CollectionNotFound`."""
+        with self.store.reading() as connection:
+            return self._selections.find(connection, names, filters)
 
     def vectors(self, name: str) -> VectorIndex:
         """The collection's vectors, level with the database.
@@ -222,10 +250,10 @@ class Library:
         with self._vectors_lock, self.store.reading() as connection:
             row = read_collection(connection, name)
             index = self._vectors.get(row.id)
-            if index is None:
+            if index is None or self._is_outdated(row, index):
                 index = self._load_vectors(row)
             if (index.stamp.key, index.stamp.generation) != (row.vectors_key, row.generation):
-                index = replay(connection, name, index)
+                index = replay(connection, name, index, self._max_flat)
             self._vectors[row.id] = index
             return index
 
@@ -237,6 +265,8 @@ class Library:
         error; nothing is lost then, the next open replays.
         """
         index = self.vectors(name)
+        if index.layout.is_outgrown(index.num_vectors, self._max_flat):
+            index = self._rebuild_vectors(name)
         # In one transaction with the note of which file it is: one that outlived its database,
         # say because that was put back from a copy, is never taken for this one.
         with self.store.writing() as connection:
@@ -244,14 +274,31 @@ class Library:
             file_key = secrets.token_hex(8)
             index.save(self._vectors_path(row), file_key)
             connection.execute(
-                "UPDATE collections SET file_key = ? WHERE id = ?", (file_key, row.id)
+                "UPDATE collections SET file_key = ?, layout = ?, recall = ? WHERE id = ?",
+                (file_key, index.layout.kind, index.layout.recall, row.id),
             )
+            self._file_keys[row.id] = file_key
             trim_log(connection, row, index.stamp.generation)
             erase_words(connection)
         self.store.empty_journal()
 
+    def _rebuild_vectors(self, name: str) -> VectorIndex:
+        """The vectors laid out anew; searches go on with the former ones meanwhile."""
+        with self.store.reading() as connection:
+            row = read_collection(connection, name)
+            built = build_vectors(connection, row, self._max_flat)
+        with self._vectors_lock:
+            self._vectors[row.id] = built
+        return self.vectors(name)
+
+    def _is_outdated(self, row: CollectionRow, index: VectorIndex) -> bool:
+        """True where another process has laid the vectors out anew, in a file not yet tried."""
+        is_new = self._file_keys.get(row.id) != row.file_key
+        return is_new and row.layout != index.layout.kind
+
     def _load_vectors(self, row: CollectionRow) -> VectorIndex:
         path = self._vectors_path(row)
+        self._file_keys[row.id] = row.file_key
         with storage_errors(self.store.path):
             index = VectorIndex.load(path, row.file_key, row.vectors_key, row.embedder.dimension)
         return index or VectorIndex(row.vectors_key, row.embedder.dimension)

@@ -6,9 +6,10 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from index.errors import DocumentNotFound
+from index.filters import check_attributes, kind_of
 from index.fts import add_words, remove_words
 from index.store import CollectionRow
 from index.types import Document, DocumentDraft, Passage
@@ -34,10 +35,15 @@ def insert_document(
     vectors: Vectors,
     generation: int,
 ) -> str:
-    """Id of the new document; `vectors` has one row of float32 for each passage of the draft."""
+    """Id of the new document; `vectors` has one row of float32 for each passage of the draft.
+
+    Raises `FilterInvalid` for an attribute that could not be compared.
+    """
     document_id = "doc_" + secrets.token_hex(12)
     connection.execute(
-        "INSERT INTO documents VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO documents(id, collection_id, path, media_type, content_hash, size_bytes,"
+        " num_passages, created_s, title, page_starts, attributes)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')",
         (
             document_id,
             collection.id,
@@ -49,9 +55,9 @@ def insert_document(
             int(time.time()),
             draft.title,
             json.dumps(draft.page_starts),
-            json.dumps(dict(draft.attributes), ensure_ascii=False, sort_keys=True),
         ),
     )
+    write_attributes(connection, collection.id, document_id, draft.attributes)
     connection.execute("INSERT INTO document_texts VALUES(?, ?)", (document_id, draft.text))
     insert_passages(
         connection, collection, document_id, draft, vectors=vectors, generation=generation
@@ -92,7 +98,34 @@ def insert_passages(
             for ordinal, passage in enumerate(draft.passages)
         ),
     )
+    connection.execute(
+        "UPDATE documents SET num_passages = ?, first_passage = coalesce("
+        "(SELECT min(id) FROM passages WHERE document_id = documents.id), 0) WHERE id = ?",
+        (len(draft.passages), document_id),
+    )
     add_words(connection, document_id)
+
+
+def write_attributes(
+    connection: sqlite3.Connection,
+    collection_id: int,
+    document_id: str,
+    attributes: Mapping[str, str | float | bool],
+) -> None:
+    """Give a document these attributes in the place of those it had. Raises `FilterInvalid`."""
+    check_attributes(attributes)
+    connection.execute(
+        "UPDATE documents SET attributes = ? WHERE id = ?",
+        (json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True), document_id),
+    )
+    connection.execute("DELETE FROM document_attributes WHERE document_id = ?", (document_id,))
+    connection.executemany(
+        "INSERT INTO document_attributes VALUES(?, ?, ?, ?, ?)",
+        (
+            (collection_id, key, kind_of(value), value, document_id)
+            for key, value in attributes.items()
+        ),
+    )
 
 
 def remove_passages(
@@ -183,6 +216,20 @@ def read_passages(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[in
         list(ids),
     )
     return {passage.id: passage for passage in map(_passage, rows)}
+
+
+def read_embeddings(
+    connection: sqlite3.Connection, ids: Sequence[int]
+) -> tuple[list[int], Vectors]:
+    """Those of the ids that exist, and their vectors: float32 of shape `(num_ids, dimension)`."""
+    import numpy as np
+
+    rows = connection.execute(
+        f"SELECT id, embedding FROM passages WHERE id IN ({_marks(ids)})",  # noqa: S608
+        list(ids),
+    ).fetchall()
+    vectors = np.frombuffer(b"".join(blob for _, blob in rows), dtype=np.float32)
+    return [id_ for id_, _ in rows], vectors.reshape(len(rows), -1 if rows else 0)
 
 
 def iterate_passages(connection: sqlite3.Connection, document_id: str) -> Iterator[Passage]:

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
-import unicodedata
+from collections.abc import Iterator
 
+from index.matching import Ranked, choose_limit, count_rows, rank_rows
 from index.schema import has_fts_erase
+from index.scripts import query_words
+from index.selection import Selection
+from index.vocabulary import add_vocabulary, remove_vocabulary, similar_words
 
-_WORD = re.compile(r"\w+")
 _MAX_QUERY_WORDS = 64
+_MAX_UNKNOWN_WORDS = 4
+# Reading and scoring so many postings takes about 2.5 ms.
+_BUDGET = 3000
+_COLUMNS = "id, separate(text), separate(headings), separate(name)"
 
 
 def add_words(connection: sqlite3.Connection, document_id: str) -> None:
     """Make a document's passages findable by their words."""
     connection.execute(
-        "INSERT INTO passage_words(rowid, scope, text, headings, name)"
-        " SELECT id, scope, text, headings, name FROM passage_search WHERE document_id = ?",
+        "INSERT INTO passage_words(rowid, text, headings, name)"  # noqa: S608
+        f" SELECT {_COLUMNS} FROM passages WHERE document_id = ?",
         (document_id,),
     )
+    add_vocabulary(connection, _read_texts(connection, document_id))
 
 
 def remove_words(connection: sqlite3.Connection, document_id: str) -> None:
     """Take a document's words out; must run before its passages are deleted."""
     connection.execute(
-        "INSERT INTO passage_words(passage_words, rowid, scope, text, headings, name)"
-        " SELECT 'delete', id, scope, text, headings, name FROM passage_search"
-        " WHERE document_id = ?",
+        "INSERT INTO passage_words(passage_words, rowid, text, headings, name)"  # noqa: S608
+        f" SELECT 'delete', {_COLUMNS} FROM passages WHERE document_id = ?",
         (document_id,),
     )
+    remove_vocabulary(connection, _read_texts(connection, document_id))
 
 
 def erase_words(connection: sqlite3.Connection) -> None:
@@ -38,33 +45,42 @@ def erase_words(connection: sqlite3.Connection) -> None:
     """
     if not has_fts_erase():
         connection.execute("INSERT INTO passage_words(passage_words) VALUES('optimize')")
-
-
-def match_expression(query: str, collection_id: int) -> str | None:
-    """FTS5 expression for passages of one collection with any word of `query`.
-
-    None where the query has no word. Nothing in the query is taken for syntax: only runs of
-    letters, digits and underscores go in, each quoted.
-    """
-    composed = unicodedata.normalize("NFC", query).lower()
-    words = list(dict.fromkeys(_WORD.findall(composed)))[:_MAX_QUERY_WORDS]
-    if not words:
-        return None
-    any_word = " OR ".join(f'"{word}"' for word in words)
-    return f"scope : c{collection_id} AND {{text headings name}} : ({any_word})"
+        connection.execute("INSERT INTO word_grams(word_grams) VALUES('optimize')")
 
 
 def search_words(
-    connection: sqlite3.Connection, query: str, collection_id: int, max_hits: int
-) -> list[tuple[int, float]]:
-    """Passage ids with their BM25 score (higher is better), best first, ties by id."""
-    expression = match_expression(query, collection_id)
-    if expression is None:
-        return []
-    # Weights of scope, text, headings and name; all but the first alike measured best.
-    rows = connection.execute(
-        "SELECT rowid, bm25(passage_words, 0.0, 1.0, 1.0, 1.0) AS score FROM passage_words"
-        " WHERE passage_words MATCH ? ORDER BY score, rowid LIMIT ?",
-        (expression, max_hits),
+    connection: sqlite3.Connection, query: str, selection: Selection | None, max_hits: int
+) -> Ranked:
+    """Passage ids with their BM25 score (higher is better), best first, ties by id.
+
+    `selection` holds the passages that may be found, None all. Nothing in the query is taken for
+    syntax. For a word that no passage has, those that resemble it are searched.
+    """
+    words = query_words(query)[:_MAX_QUERY_WORDS]
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
+    limit = choose_limit(last)
+    counts = count_rows(connection, "passage_words", words, limit)
+    unknown = [word for word in words if not counts[word]][:_MAX_UNKNOWN_WORDS]
+    similar = {other for word in unknown for other in similar_words(connection, word)}
+    counts |= count_rows(connection, "passage_words", sorted(similar - counts.keys()), limit)
+    budget, is_selected = _BUDGET, None
+    if selection is not None:
+        is_selected = selection.contains
+        # A row that is tested and left out costs a third of one that is scored.
+        budget = round(_BUDGET / max(1 / 3, min(1.0, selection.num_passages / max(last, 1))))
+    return rank_rows(
+        connection,
+        "passage_words",
+        counts,
+        limit=limit,
+        budget=budget,
+        max_rows=max_hits,
+        is_selected=is_selected,
     )
-    return [(passage_id, -score) for passage_id, score in rows]
+
+
+def _read_texts(connection: sqlite3.Connection, document_id: str) -> Iterator[str]:
+    rows = connection.execute(
+        "SELECT text, headings, name FROM passages WHERE document_id = ?", (document_id,)
+    )
+    return (text for row in rows for text in row)

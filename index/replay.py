@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+from collections.abc import Iterator
 from sqlite3 import Connection
 
+from index.documents import read_embeddings
 from index.errors import EmbedderMismatch
+from index.layouts import MAX_FLAT, POINTS_PER_LIST, Batch, Layout, Sample, choose_num_lists
 from index.store import CollectionRow, read_collection
-from index.vectors import VectorIndex
+from index.vectors import VectorIndex, VectorStamp
 from models.protocols import EmbedderIdentity
+
+log = logging.getLogger("mynah.index")
 
 _BATCH_SIZE = 4096
 # With more logged deletions than this, an index that is behind is rebuilt instead of replayed.
@@ -45,7 +51,9 @@ def change_embedder(
     connection.execute("DELETE FROM deletions WHERE collection_id = ?", (row.id,))
 
 
-def replay(connection: Connection, name: str, index: VectorIndex) -> VectorIndex:
+def replay(
+    connection: Connection, name: str, index: VectorIndex, max_flat: int = MAX_FLAT
+) -> VectorIndex:
     """The index, level with the rows that `connection` sees.
 
     A new one where `index` is of another lineage, of a generation that never was, or too far
@@ -54,9 +62,37 @@ def replay(connection: Connection, name: str, index: VectorIndex) -> VectorIndex
     row = read_collection(connection, name)
     stamp = index.stamp
     is_known = row.log_start <= stamp.generation <= row.generation
-    if stamp.key != row.vectors_key or not is_known:
-        index = VectorIndex(row.vectors_key, row.embedder.dimension)
+    if stamp.key != row.vectors_key or not is_known or not index.num_vectors:
+        return build_vectors(connection, row, max_flat)
     _apply_changes(connection, row, index)
+    return index
+
+
+def build_vectors(
+    connection: Connection, row: CollectionRow, max_flat: int = MAX_FLAT
+) -> VectorIndex:
+    """A new index over the collection's rows, in the layout that their number asks for.
+
+    Takes about a minute for each million vectors and core; nothing but the index is held of them.
+    """
+    (num_vectors,) = connection.execute(
+        "SELECT count(*) FROM passages WHERE collection_id = ?", (row.id,)
+    ).fetchone()
+    stamp = VectorStamp(row.vectors_key, row.generation, row.embedder.dimension)
+    sample = None
+    if Layout().is_outgrown(num_vectors, max_flat):
+        sample = _draw_sample(connection, row, num_vectors)
+    index = VectorIndex.build(stamp, sample, _read_batches(connection, row, -1))
+    if sample is not None:
+        layout = index.layout
+        log.info(
+            "vectors of %s: %d in %d lists, %d probed, recall@10 %.3f of exact search",
+            row.name,
+            num_vectors,
+            layout.num_lists,
+            layout.num_probes,
+            layout.recall,
+        )
     return index
 
 
@@ -88,15 +124,39 @@ def _apply_changes(connection: Connection, row: CollectionRow, index: VectorInde
     ]
     empty = np.empty((0, row.embedder.dimension), dtype=np.float32)
     index.apply(removed, [], empty, start)
+    for added, vectors in _read_batches(connection, row, start):
+        index.apply([], added, vectors, start)
+    index.apply([], [], empty, row.generation)
+
+
+def _read_batches(connection: Connection, row: CollectionRow, start: int) -> Iterator[Batch]:
+    """Ids and vectors of the passages added behind the generation `start`."""
+    import numpy as np
+
     cursor = connection.execute(
         "SELECT id, embedding FROM passages WHERE collection_id = ? AND generation > ?",
         (row.id, start),
     )
     while batch := cursor.fetchmany(_BATCH_SIZE):
         vectors = np.frombuffer(b"".join(blob for _, blob in batch), dtype=np.float32)
-        added = [passage_id for passage_id, _ in batch]
-        index.apply([], added, vectors.reshape(len(batch), -1), start)
-    index.apply([], [], empty, row.generation)
+        yield [passage_id for passage_id, _ in batch], vectors.reshape(len(batch), -1)
+
+
+def _draw_sample(connection: Connection, row: CollectionRow, num_vectors: int) -> Sample:
+    """Vectors to learn lists from, evenly spaced over the collection."""
+    import numpy as np
+
+    num_drawn = min(num_vectors, POINTS_PER_LIST * choose_num_lists(num_vectors))
+    cursor = connection.execute(
+        "SELECT id FROM passages WHERE collection_id = ? ORDER BY id", (row.id,)
+    )
+    ids = np.fromiter((id_ for (id_,) in cursor), dtype=np.int64, count=num_vectors)
+    chosen = ids[np.linspace(0, num_vectors - 1, num_drawn, dtype=np.int64)].tolist()
+    training = np.empty((num_drawn, row.embedder.dimension), dtype=np.float32)
+    for first in range(0, num_drawn, _BATCH_SIZE):
+        _, vectors = read_embeddings(connection, chosen[first : first + _BATCH_SIZE])
+        training[first : first + len(vectors)] = vectors
+    return Sample(training, num_vectors)
 
 
 def _describe(identity: EmbedderIdentity) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from sqlite3 import Connection
 from typing import Literal
 
 from index import documents as rows
 from index.collection import Library
+from index.dense import search_vectors
+from index.filters import Filter
 from index.fts import search_words
 from index.replay import check_embedder
+from index.selections import Selections
 from index.store import read_collection, read_collections
 from index.types import Hit
 from models.protocols import Embedder
@@ -54,9 +56,11 @@ class HybridRetriever:
         *,
         collections: Sequence[str] | None = None,
         max_hits: int = 6,
+        filters: Filter | None = None,
     ) -> list[Hit]:
         """Best hits first, at most `max_hits`; None searches every collection.
 
+        With `filters`, passages of other documents are left out before anything is ranked.
         Passages deleted by any process before the call are never among them. Raises
         `CollectionNotFound`, `EmbedderMismatch` or a storage error.
         """
@@ -65,9 +69,10 @@ class HybridRetriever:
             return []
         weights = self._weights
         depth = max(weights.depth, max_hits)
-        dense = self._search_vectors(query, names, depth) if weights.dense else []
+        chosen = self._library.select(names, filters)
+        dense = self._search_vectors(query, chosen, depth) if weights.dense else []
         with self._library.store.reading() as connection:
-            text = _search_text(connection, query, names, depth) if weights.text else []
+            text = search_words(connection, query, chosen.united, depth) if weights.text else []
             lists = [(weights.dense, dense), (weights.text, text)]
             if weights.fusion == "ranks":
                 scores = fuse_ranks(lists, weights.rrf_k)
@@ -102,9 +107,13 @@ class HybridRetriever:
             check_embedder(row, self._embedder.identity)
         return [row.name for row in found]
 
-    def _search_vectors(self, query: str, names: Sequence[str], depth: int) -> Ranked:
+    def _search_vectors(self, query: str, chosen: Selections, depth: int) -> Ranked:
         vector = self._embedder.encode([query])[0]
-        found = [self._library.vectors(name).search(vector, depth) for name in names]
+        library = self._library
+        found = [
+            search_vectors(library.store, library.vectors(name), vector, depth, selection)
+            for name, selection in chosen.by_collection.items()
+        ]
         return _merge(found, depth)
 
 
@@ -139,11 +148,6 @@ def fuse_ranks(lists: Sequence[tuple[float, Ranked]], rrf_k: float) -> dict[int,
         for rank, (id_, _) in enumerate(ranked, start=1):
             fused[id_] = fused.get(id_, 0.0) + weight / (rrf_k + rank) / best_possible
     return fused
-
-
-def _search_text(connection: Connection, query: str, names: Sequence[str], depth: int) -> Ranked:
-    ids = [read_collection(connection, name).id for name in names]
-    return _merge([search_words(connection, query, id_, depth) for id_ in ids], depth)
 
 
 def _merge(found: Sequence[Ranked], depth: int) -> Ranked:

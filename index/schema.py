@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,15 +16,15 @@ from index.errors import (
     StorageUnwritable,
     StoreError,
 )
+from index.scripts import separate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATABASE_NAME = "mynah.db"
 
 # `generation` counts a collection's committed changes; `vectors_key` names the lineage of its
-# vectors (a new one with each embedder), `file_key` the one file that holds them, `log_start` the
-# generation before which deletions are no longer logged. The FTS table reads its text through the
-# view, so it is stored once; its `scope` column lets one MATCH keep to one collection. It stems:
-# that found more than whole words, or both side by side.
+# vectors (a new one with each embedder), `file_key` the one file that holds them, `layout` and
+# `recall` how they are laid out there; `log_start` is the generation before which deletions are no
+# longer logged. A document's passages have successive ids, from `first_passage` on.
 _TABLES = """
 CREATE TABLE collections(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -36,7 +36,9 @@ CREATE TABLE collections(
   file_key TEXT NOT NULL DEFAULT '',
   generation INTEGER NOT NULL DEFAULT 0,
   log_start INTEGER NOT NULL DEFAULT 0,
-  created_s INTEGER NOT NULL
+  created_s INTEGER NOT NULL,
+  layout TEXT NOT NULL DEFAULT 'flat',
+  recall REAL
 ) STRICT;
 
 CREATE TABLE documents(
@@ -51,6 +53,7 @@ CREATE TABLE documents(
   title TEXT,
   page_starts TEXT NOT NULL,
   attributes TEXT NOT NULL,
+  first_passage INTEGER NOT NULL DEFAULT 0,
   UNIQUE(collection_id, path)
 ) STRICT;
 
@@ -83,13 +86,52 @@ CREATE TABLE deletions(
   passage_id INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX deletions_by_generation ON deletions(collection_id, generation);
+"""
 
-CREATE VIEW passage_search AS
-  SELECT id, document_id, 'c' || collection_id AS scope, text, headings, name FROM passages;
+# The attributes of documents in a form that filters can look up, a row for each.
+_ATTRIBUTES = """
+CREATE TABLE document_attributes(
+  collection_id INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
+  key TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  value ANY NOT NULL,
+  document_id TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+  PRIMARY KEY(collection_id, key, kind, value, document_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attributes_by_document ON document_attributes(document_id);
+CREATE INDEX documents_by_passage ON documents(collection_id, first_passage, num_passages);
+"""
+
+# FTS5 keeps no copy of the text: `passage_words` indexes the passages as `separate` writes them.
+# It stems English endings: that found more than whole words, and leaves other languages' words
+# findable as they are. `words` are all words that occur, `folded` with a mark at both ends, and
+# `word_grams` finds those that resemble a word by the runs of three letters they share.
+_WORDS = """
 CREATE VIRTUAL TABLE passage_words USING fts5(
-  scope, text, headings, name, content='passage_search', content_rowid='id',
-  tokenize="porter unicode61 remove_diacritics 2"
+  text, headings, name, content='',
+  tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 );
+CREATE TABLE words(
+  id INTEGER PRIMARY KEY,
+  word TEXT NOT NULL UNIQUE,
+  folded TEXT NOT NULL,
+  num_documents INTEGER NOT NULL
+) STRICT;
+CREATE INDEX words_unused ON words(id) WHERE num_documents < 1;
+CREATE VIRTUAL TABLE word_grams USING fts5(
+  folded, content='words', content_rowid='id', tokenize='trigram'
+);
+"""
+
+# From the first version: a column before the words lets them be filled from it.
+_FROM_VERSION_1 = """
+ALTER TABLE collections ADD COLUMN layout TEXT NOT NULL DEFAULT 'flat';
+ALTER TABLE collections ADD COLUMN recall REAL;
+ALTER TABLE documents ADD COLUMN first_passage INTEGER NOT NULL DEFAULT 0;
+UPDATE documents SET first_passage = coalesce(
+  (SELECT min(id) FROM passages WHERE document_id = documents.id), 0);
+DROP TABLE passage_words;
+DROP VIEW passage_search;
 """
 
 
@@ -107,16 +149,20 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA secure_delete=ON")
         connection.execute("PRAGMA temp_store=MEMORY")
+        connection.create_function("separate", 1, separate, deterministic=True)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def prepare_schema(connection: sqlite3.Connection) -> None:
-    """Create the tables in a new database; refuse one of a version that is not known.
+def prepare_schema(
+    connection: sqlite3.Connection, fill: Callable[[sqlite3.Connection], None]
+) -> None:
+    """Create the tables in a new database, bring an older one up; refuse a newer one.
 
-    Raises `StorageTooNew`.
+    `fill` writes what version 2 derives from the rows of version 1. All or nothing: a process
+    that is killed meanwhile leaves the database as it was. Raises `StorageTooNew`.
     """
     if _version(connection) == SCHEMA_VERSION:
         return
@@ -128,19 +174,27 @@ def prepare_schema(connection: sqlite3.Connection) -> None:
                 f"This data directory was written by a newer Mynah (schema {version}, this one"
                 f" knows up to {SCHEMA_VERSION}); update Mynah or choose another --data-dir."
             )
-        if version == 0:
-            for statement in _TABLES.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
+        if version < SCHEMA_VERSION:
+            _run(connection, _TABLES if version == 0 else _FROM_VERSION_1)
+            _run(connection, _ATTRIBUTES + _WORDS)
             if has_fts_erase():
-                connection.execute(
-                    "INSERT INTO passage_words(passage_words, rank) VALUES('secure-delete', 1)"
-                )
+                for table in ("passage_words", "word_grams"):
+                    connection.execute(
+                        f"INSERT INTO {table}({table}, rank) VALUES('secure-delete', 1)"
+                    )
+            if version == 1:
+                fill(connection)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
 
 
 def _version(connection: sqlite3.Connection) -> int:

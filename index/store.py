@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index.errors import CollectionNotFound, NameInvalid
+from index.migration import fill_from_version_1
 from index.schema import DATABASE_NAME, connect, prepare_schema, storage_errors
 from index.types import CollectionInfo
 from models.protocols import EmbedderIdentity
@@ -32,6 +33,8 @@ class CollectionRow:
     generation: int
     log_start: int
     created_s: int
+    layout: str
+    recall: float | None
 
 
 class Store:
@@ -52,7 +55,7 @@ class Store:
             data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             connection = self._connect()
             try:
-                prepare_schema(connection)
+                prepare_schema(connection, fill_from_version_1)
             except BaseException:
                 connection.close()
                 raise
@@ -183,6 +186,8 @@ def count_collection(connection: sqlite3.Connection, row: CollectionRow) -> Coll
         num_passages=num_passages,
         embedder_model=row.embedder.model,
         created_s=row.created_s,
+        layout=row.layout,
+        recall=row.recall,
     )
 
 
@@ -200,7 +205,7 @@ def _select_collections(
 ) -> list[CollectionRow]:
     columns = (
         "id, name, embedder_model, embedder_dimension, embedder_window, vectors_key, file_key,"
-        " generation, log_start, created_s"
+        " generation, log_start, created_s, layout, recall"
     )
     rows = connection.execute(f"SELECT {columns} FROM collections {clause}", values)  # noqa: S608
     return [
@@ -213,6 +218,8 @@ def _select_collections(
             generation=generation,
             log_start=log_start,
             created_s=created_s,
+            layout=layout,
+            recall=recall,
         )
         for (
             id_,
@@ -225,5 +232,7 @@ def _select_collections(
             generation,
             log_start,
             created_s,
+            layout,
+            recall,
         ) in rows
     ]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from index.filters import Filter
+
 
 @dataclass(frozen=True, slots=True)
 class PassageDraft:
@@ -97,13 +99,20 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection's name and size; `created_s` is Unix time in seconds."""
+    """A collection's name and size; `created_s` is Unix time in seconds.
+
+    `layout` says how its vectors are searched, "flat" (each is compared) or "ivf-sq8" (inverted
+    lists of 8-bit codes); `recall` is that layout's recall@10 against exact search as measured
+    when it was built, None where search is exact.
+    """
 
     name: str
     num_documents: int
     num_passages: int
     embedder_model: str
     created_s: int
+    layout: str = "flat"
+    recall: float | None = None
 
 
 class Retriever(Protocol):
@@ -115,9 +124,11 @@ class Retriever(Protocol):
         *,
         collections: Sequence[str] | None = None,
         max_hits: int = 6,
+        filters: Filter | None = None,
     ) -> list[Hit]:
         """Best hits first, at most `max_hits`; None searches every collection.
 
-        Raises `CollectionNotFound` and `EmbedderMismatch`.
+        Only passages of documents whose attributes satisfy `filters` are ranked. Raises
+        `CollectionNotFound` and `EmbedderMismatch`.
         """
         ...

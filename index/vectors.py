@@ -1,27 +1,26 @@
-"""A collection's vectors in FAISS, and the file that caches them between runs."""
+"""A collection's vectors in FAISS, searched through the layout that their number asks for."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import secrets
+import math
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from index.layouts import Batch, Layout, Sample, build_ivf, make_flat
+from index.selection import Integers, Selection
+from index.vectorfile import read_index, write_index
 from models.protocols import Vectors
 
-_MAGIC = b"MYNAHVEC1\n"
-_STALE_S = 600.0
+# Comparing so many 8-bit codes of 384 dimensions takes about 2 ms.
+_MAX_EXHAUSTIVE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class VectorStamp:
-    """What a set of vectors reflects: `generation` of the lineage `key`, in float32."""
+    """What a set of vectors reflects: `generation` of the lineage `key`."""
 
     key: str
     generation: int
@@ -29,21 +28,43 @@ class VectorStamp:
 
 
 class VectorIndex:
-    """Exact inner-product search over vectors with ids; all methods may be called from any thread.
+    """Inner-product search over vectors with ids; all methods may be called from any thread.
 
     It knows the generation of SQLite that it reflects, and nothing else about SQLite.
     """
 
     def __init__(self, key: str, dimension: int) -> None:
         self._lock = threading.RLock()
-        self._index: Any = _new_index(dimension)
+        self._index: Any = make_flat(dimension)
+        self._last_id = 0
+        self.layout = Layout()
         self.stamp = VectorStamp(key=key, generation=0, dimension=dimension)
+
+    @classmethod
+    def build(
+        cls, stamp: VectorStamp, sample: Sample | None, batches: Iterable[Batch]
+    ) -> VectorIndex:
+        """A new index at `stamp` over all batches: IVF where there is a sample, otherwise flat."""
+        built = cls(stamp.key, stamp.dimension)
+        if sample is None:
+            for ids, vectors in batches:
+                built.apply([], ids, vectors, stamp.generation)
+        else:
+            built._index, built.layout = build_ivf(sample, batches)
+            built._last_id = built._find_last_id()
+        built.stamp = stamp
+        return built
 
     @property
     def num_vectors(self) -> int:
         """Number of vectors held."""
         with self._lock:
             return int(self._index.ntotal)
+
+    @property
+    def is_exact(self) -> bool:
+        """True where search compares the vectors themselves, all of them."""
+        return self.layout.kind == "flat"
 
     def apply(
         self, removed: Sequence[int], added: Sequence[int], vectors: Vectors, generation: int
@@ -56,7 +77,9 @@ class VectorIndex:
         import numpy as np
 
         with self._lock:
-            gone = np.array([*removed, *added], dtype=np.int64)
+            # Ids only grow, so what is added is rarely held; looking for it reads every id.
+            held = [id_ for id_ in added if id_ <= self._last_id]
+            gone = np.array([*removed, *held], dtype=np.int64)
             if self._index.ntotal and len(gone):
                 self._index.remove_ids(gone)
             if len(added):
@@ -64,58 +87,77 @@ class VectorIndex:
                     np.ascontiguousarray(vectors, dtype=np.float32),
                     np.array(added, dtype=np.int64),
                 )
+                self._last_id = max(self._last_id, *added)
             self.stamp = VectorStamp(self.stamp.key, generation, self.stamp.dimension)
 
-    def search(self, vector: Vectors, max_hits: int) -> list[tuple[int, float]]:
-        """Ids with their cosine similarity to the unit `vector`, best first, ties by id."""
-        with self._lock:
-            num_hits = min(max_hits, int(self._index.ntotal))
-            if num_hits < 1:
-                return []
-            scores, ids = self._index.search(vector.reshape(1, -1), num_hits)
-        hits = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
-        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+    def search(
+        self, vector: Vectors, max_hits: int, selection: Selection | None = None
+    ) -> list[tuple[int, float]]:
+        """Ids with their cosine similarity to the unit `vector`, best first, ties by id.
 
-    def ids(self) -> list[int]:
-        """All ids held, ascending."""
+        Only ids of the selection are compared, if there is one. Where `is_exact` is false, the
+        similarities are those of 8-bit codes.
+        """
         import faiss
 
         with self._lock:
-            return sorted(faiss.vector_to_array(self._index.id_map).tolist())
+            num_held = int(self._index.ntotal)
+            num_hits = min(max_hits, num_held)
+            if selection is not None:
+                num_hits = min(num_hits, selection.num_passages)
+            if num_hits < 1:
+                return []
+            options: dict[str, Any] = {} if selection is None else {"sel": selection.selector}
+            if self.is_exact:
+                found = self._find(vector, num_hits, faiss.SearchParameters(**options))
+            else:
+                parameters: Any = faiss.SearchParametersIVF(**options)
+                parameters.nprobe = self._count_probes(selection)
+                found = self._find(vector, num_hits, parameters)
+                if len(found) < num_hits:
+                    parameters.nprobe = self.layout.num_lists
+                    found = self._find(vector, num_hits, parameters)
+        return sorted(found, key=lambda hit: (-hit[1], hit[0]))
+
+    def _find(self, vector: Vectors, num_hits: int, parameters: Any) -> list[tuple[int, float]]:
+        scores, ids = self._index.search(vector.reshape(1, -1), num_hits, params=parameters)
+        hits = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
+        return [hit for hit in hits if hit[0] >= 0]
+
+    def _count_probes(self, selection: Selection | None) -> int:
+        """Number of lists to probe: of a small selection, all.
+
+        Of a tenth of the vectors, ten times as many lists hold as many neighbours, at about the
+        same price.
+        """
+        if selection is None:
+            return self.layout.num_probes
+        if selection.num_passages <= _MAX_EXHAUSTIVE:
+            return self.layout.num_lists
+        share = min(1.0, selection.num_passages / int(self._index.ntotal))
+        return min(self.layout.num_lists, math.ceil(self.layout.num_probes / share))
+
+    def ids(self) -> list[int]:
+        """All ids held, ascending."""
+        with self._lock:
+            return sorted(id_ for part in self._id_parts() for id_ in part.tolist())
 
     def save(self, path: Path, file_key: str) -> None:
         """Write the vectors with their stamp and a checksum: aside, synced, renamed into place.
 
         `file_key` is what `load` asks for. Raises `OSError` and leaves the former file as it was.
         """
-        import faiss
-
         with self._lock:
-            payload: memoryview = faiss.serialize_index(self._index).data
-            stamp = self.stamp
-        header = json.dumps(
-            {
-                "file_key": file_key,
-                "generation": stamp.generation,
-                "dimension": stamp.dimension,
-                "num_bytes": len(payload),
-                "blake2b": hashlib.blake2b(payload).hexdigest(),
-            }
-        )
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        remove_leftovers(path)
-        aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        try:
-            with aside.open("wb") as file:
-                file.write(_MAGIC + header.encode() + b"\n")
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+            write_index(
+                path,
+                self._index,
+                self.layout,
+                {
+                    "file_key": file_key,
+                    "generation": self.stamp.generation,
+                    "dimension": self.stamp.dimension,
+                },
+            )
 
     @classmethod
     def load(cls, path: Path, file_key: str, key: str, dimension: int) -> VectorIndex | None:
@@ -123,48 +165,28 @@ class VectorIndex:
 
         None where the file is missing, damaged or not the one saved under `file_key`.
         """
+        found = read_index(path, {"file_key": file_key, "dimension": dimension})
+        if found is None:
+            return None
+        loaded = cls(key, dimension)
+        loaded._index, loaded.layout, generation = found
+        loaded._last_id = loaded._find_last_id()
+        loaded.stamp = VectorStamp(key, generation, dimension)
+        return loaded
+
+    def _find_last_id(self) -> int:
+        return max((int(part.max()) for part in self._id_parts() if len(part)), default=0)
+
+    def _id_parts(self) -> list[Integers]:
         import faiss
         import numpy as np
 
-        try:
-            with path.open("rb") as file:
-                if file.readline(64) != _MAGIC:
-                    return None
-                header = json.loads(file.readline(4096))
-                stamp = VectorStamp(key, int(header["generation"]), dimension)
-                is_ours = (header["file_key"], header["dimension"]) == (file_key, dimension)
-                checksum = header["blake2b"]
-                payload = file.read()
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        if not is_ours or hashlib.blake2b(payload).hexdigest() != checksum:
-            return None
-        loaded = cls(key, dimension)
-        loaded._index = faiss.deserialize_index(np.frombuffer(payload, dtype=np.uint8))
-        loaded.stamp = stamp
-        return loaded
-
-
-def remove_leftovers(path: Path) -> None:
-    """Delete half-written files that killed processes left beside `path`."""
-    oldest_s = time.time() - _STALE_S
-    for leftover in path.parent.glob(f"{path.name}.*.tmp"):
-        try:
-            if leftover.stat().st_mtime < oldest_s:
-                leftover.unlink()
-        except FileNotFoundError:
-            continue  # another process was quicker
-
-
-def _new_index(dimension: int) -> Any:
-    import faiss
-
-    return faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if self.is_exact:
+            return [faiss.vector_to_array(self._index.id_map)]
+        lists = self._index.invlists
+        parts = []
+        for number in range(self.layout.num_lists):
+            size = lists.list_size(number)
+            if size:
+                parts.append(np.array(faiss.rev_swig_ptr(lists.get_ids(number), size)))
+        return parts

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from index.errors import CollectionNotFound
+from index.filters import Filter
 from index.types import Hit, Retriever
 from models.imitation.metrics import contains_answer
 from server.evaluation.passages import PassagePool
@@ -62,9 +63,14 @@ class FixedRetriever:
         self._hits = {name_exhibit(*key): hits for key, hits in exhibits.shown.items()}
 
     def search(
-        self, query: str, *, collections: Sequence[str] | None = None, max_hits: int = 6
+        self,
+        query: str,
+        *,
+        collections: Sequence[str] | None = None,
+        max_hits: int = 6,
+        filters: Filter | None = None,
     ) -> list[Hit]:
-        """The passages of the one collection named, whatever the query."""
+        """The passages of the one collection named, whatever query and filter."""
         (name,) = collections or ("",)
         if name not in self._hits:
             raise CollectionNotFound(f"there is no exhibit {name!r}.", param="collection")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from index.collection import Library
 from index.types import Document, DocumentDraft, PassageDraft
 from models.protocols import Embedder
 
 
-def make_draft(path: str, *lines: str, title: str | None = None) -> DocumentDraft:
+def make_draft(
+    path: str,
+    *lines: str,
+    title: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> DocumentDraft:
     passages = []
     start = 0
     for line in lines:
@@ -25,7 +32,7 @@ def make_draft(path: str, *lines: str, title: str | None = None) -> DocumentDraf
         page_starts=(),
         passages=tuple(passages),
         title=title,
-        attributes={"year": 2024.0, "open": True},
+        attributes={"year": 2024.0, "open": True} if attributes is None else attributes,
     )
 
 

@@ -92,7 +92,7 @@ def test_an_empty_index_finds_nothing_and_survives_saving(tmp_path: Path) -> Non
         lambda content: content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
         lambda content: b"something else\n" + content,
         lambda content: content.replace(b'"generation": 3', b'"generation": "x"'),
-        lambda content: content.replace(b'"blake2b"', b'"blake2c"'),
+        lambda content: content.replace(b'"layout"', b'"lay-by"'),
     ],
 )
 def test_a_damaged_file_is_not_loaded(tmp_path: Path, damage: object) -> None:
