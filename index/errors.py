@@ -5,6 +5,7 @@ AppError
     ├── CollectionNotFound   no collection of that name
     ├── DocumentNotFound     no document of that id or path
     ├── NameInvalid          a collection's name breaks the naming rule
+    ├── RankingInvalid       weights or a threshold that no search can use
     ├── EmbedderMismatch     the collection was embedded by another embedder
     ├── StorageFull          the disk is full; nothing half-written was kept
     ├── StorageDamaged       the database cannot be read
@@ -38,6 +39,12 @@ class DocumentNotFound(StoreError):
 
 class NameInvalid(StoreError):
     """A collection's name breaks the naming rule."""
+
+    code = "invalid_value"
+
+
+class RankingInvalid(StoreError):
+    """Weights or a threshold that no search can use."""
 
     code = "invalid_value"
 

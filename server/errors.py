@@ -31,6 +31,7 @@ from index.errors import (
     DocumentNotFound,
     EmbedderMismatch,
     NameInvalid,
+    RankingInvalid,
     StorageBusy,
     StorageDamaged,
     StorageFull,
@@ -61,6 +62,7 @@ from models.errors import (
     ModelFileInvalid,
     PromptInvalid,
     QueueFull,
+    RerankerUnavailable,
     SamplingInvalid,
 )
 from models.imitation.errors import (
@@ -212,6 +214,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     PromptInvalid: 400,
     SamplingInvalid: 400,
     NameInvalid: 400,
+    RankingInvalid: 400,
     IngestError: 400,
     FileMissing: 400,
     FileEmpty: 400,
@@ -239,6 +242,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     StorageUnwritable: 500,
     ModelFileInvalid: 500,
     EmbedderUnavailable: 500,
+    RerankerUnavailable: 500,
     FileUnreadable: 500,
     NotReady: 503,
     ServerStopping: 503,

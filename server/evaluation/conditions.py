@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from index.errors import CollectionNotFound
-from index.types import Hit, Retriever
+from index.types import Hit, RankingOptions, Retriever, Section
 from models.imitation.metrics import contains_answer
 from server.evaluation.passages import PassagePool
 from server.evaluation.questions import Question
@@ -60,13 +60,23 @@ class FixedRetriever:
         self._hits = {name_exhibit(*key): hits for key, hits in exhibits.shown.items()}
 
     def search(
-        self, query: str, *, collections: Sequence[str] | None = None, max_hits: int = 6
+        self,
+        query: str,
+        *,
+        context: str = "",
+        collections: Sequence[str] | None = None,
+        max_hits: int = 6,
+        ranking: RankingOptions | None = None,
     ) -> list[Hit]:
         """The passages of the one collection named, whatever the query."""
         (name,) = collections or ("",)
         if name not in self._hits:
             raise CollectionNotFound(f"there is no exhibit {name!r}.", param="collection")
         return list(self._hits[name][:max_hits])
+
+    def read_section(self, hit: Hit) -> Section:
+        """The passage alone: an exhibit brings nothing along."""
+        return Section((hit.passage,), hit.passage.text)
 
 
 def name_exhibit(condition: ConditionName, question_id: str) -> str:

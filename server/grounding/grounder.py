@@ -15,14 +15,18 @@ from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import Choice, ChoiceRules, choose, weigh_evidence
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
+from server.grounding.neighbours import widen_hits
 from server.grounding.prompt import (
     INSTRUCTION,
+    NO_PROMPT,
     GroundedPrompt,
     build_prompt,
     show_excerpts,
     show_whole,
 )
 from server.grounding.quoting import QuoteWriter
+from server.grounding.rewrite import rewrite_searches
+from server.grounding.searching import search_all
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, WrittenStream
 from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
 
@@ -42,7 +46,9 @@ class GroundingRules:
     quotes, which are short whatever the request allows. `is_instructed` says whether the model
     needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
     that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its answer
-    begins as the best sentence does.
+    begins as the best sentence does. Passages that are shown whole bring up to `neighbour_tokens`
+    of their sections along. `rewrites_by_model` has the model put follow-up questions into words
+    that stand alone; without it rules do.
     """
 
     mode: Mode = "quote"
@@ -55,6 +61,8 @@ class GroundingRules:
     copy_bias: float = 12.0
     is_guided: bool = True
     refusal: str = REFUSAL
+    neighbour_tokens: int = 600
+    rewrites_by_model: bool = False
     choice: ChoiceRules = field(default_factory=ChoiceRules)
 
 
@@ -83,6 +91,12 @@ class GroundingService:
             return await self._answer_bare(messages, sampling)
         conversation = read_conversation(messages)
         clock = Clock()
+        if conversation.courtesy is not None:
+            return RefusalStream(mode, conversation.courtesy, NO_PROMPT, clock, "ungrounded")
+        if self._rules.rewrites_by_model:
+            searches = await rewrite_searches(self._engine, conversation.searches, messages)
+            conversation = replace(conversation, searches=searches)
+            clock.mark("rewrite")
         hits = await asyncio.to_thread(self._search, conversation, scope)
         clock.mark("search")
         limit = scope.max_passages or self._rules.max_passages
@@ -137,8 +151,12 @@ class GroundingService:
 
     def _search(self, conversation: Conversation, scope: GroundingScope) -> list[Hit]:
         wanted = max(self._rules.num_found, scope.max_passages or 0)
-        return self._retriever.search(
-            conversation.search_query, collections=scope.collections, max_hits=wanted
+        return search_all(
+            self._retriever,
+            conversation.searches,
+            collections=scope.collections,
+            max_hits=wanted,
+            ranking=scope.ranking,
         )
 
     def _build(
@@ -151,13 +169,25 @@ class GroundingService:
         if self._reads_excerpts:
             return self._build_excerpts(conversation, hits, ranked, num_answer_tokens)
         instruction = INSTRUCTION.format(refusal=self._rules.refusal)
-        return build_prompt(
-            self._engine,
-            conversation.messages,
-            show_whole(hits),
-            num_answer_tokens=num_answer_tokens,
-            instruction=instruction if self._rules.is_instructed else None,
-        )
+
+        def build(hits: Sequence[Hit]) -> GroundedPrompt:
+            return build_prompt(
+                self._engine,
+                conversation.messages,
+                show_whole(hits),
+                num_answer_tokens=num_answer_tokens,
+                instruction=instruction if self._rules.is_instructed else None,
+            )
+
+        grounded = build(hits)
+        room = self._engine.info.num_ctx - num_answer_tokens - grounded.prompt.num_tokens
+        room = min(room, self._rules.neighbour_tokens)
+        if grounded.dropped or not grounded.hits or room <= 0:
+            return grounded
+        measure = self._engine.num_tokens
+        widened = build(widen_hits(hits, self._retriever.read_section, measure, room))
+        # The texts were measured one by one; where they take more together, they stay narrow.
+        return grounded if widened.dropped else widened
 
     def _build_excerpts(
         self,
@@ -259,7 +289,7 @@ class GroundingService:
         prompt = await asyncio.to_thread(self._engine.prepare, messages)
         clock.mark("prompt")
         generation = self._engine.generate(prompt, sampling)
-        bare = GroundedPrompt(prompt, (), (), ())
+        bare = replace(NO_PROMPT, prompt=prompt)
         return WrittenStream("off", PlainWriter(), generation, bare, clock)
 
 

@@ -41,6 +41,9 @@ class GroundedPrompt:
     dropped: tuple[DroppedPassage, ...]
 
 
+NO_PROMPT = GroundedPrompt(Prompt(()), (), (), ())
+
+
 def build_prompt(
     engine: Engine,
     messages: Sequence[Message],

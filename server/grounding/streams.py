@@ -126,13 +126,20 @@ class WrittenStream:
 
 
 class RefusalStream:
-    """The `AnswerStream` that says the documents hold no answer."""
+    """The `AnswerStream` that says the documents hold no answer, or another fixed reply."""
 
-    def __init__(self, mode: Mode, refusal: str, grounded: GroundedPrompt, clock: Clock) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        refusal: str,
+        grounded: GroundedPrompt,
+        clock: Clock,
+        decision: Decision = "abstained",
+    ) -> None:
         self._refusal = refusal
         self._report = GroundingReport(
             mode=mode,
-            decision="abstained",
+            decision=decision,
             kept=grounded.kept,
             dropped=grounded.dropped,
             timing_ms=clock.timing_ms,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from index.types import RankingOptions
 from models.protocols import FinishReason, GenerationUsage, Message, SamplingSettings
 
 Mode = Literal["quote", "answer", "off"]
@@ -16,12 +17,14 @@ Decision = Literal["answered", "abstained", "ungrounded"]
 class GroundingScope:
     """What one request searches and how it answers.
 
-    `collections` None means all that exist; `mode` None means the server's setting.
+    `collections` None means all that exist; `mode` None means the server's setting, and
+    `ranking` None the retriever's own.
     """
 
     mode: Mode | None = None
     collections: tuple[str, ...] | None = None
     max_passages: int | None = None
+    ranking: RankingOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
