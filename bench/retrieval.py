@@ -1,35 +1,49 @@
-"""Measure retrieval: whether the passage with the evidence comes back, and how high.
+"""Measure retrieval: whether the passage with the evidence comes back, how high, and how soon.
 
-    python -m bench.retrieval ../shared/eval/dev
+    python -m bench.retrieval ../shared/eval/dev [--reranker FOLDER]
 
 takes `docs/` into a temporary data directory through the real pipeline, asks every answerable
-question of `questions.jsonl` and prints recall@1, recall@5 and MRR for vectors alone, BM25 alone
-and both, fused by rank and by score. A passage counts when the evidence stands in it, white space
-normalised; `overlap` counts one that holds 70 % of the evidence's words in a row.
+question of `questions.jsonl` as a conversation and prints recall@1/5/10, MRR@20 and nDCG@10 with
+95 % bootstrap intervals over the questions: for vectors alone, words alone and both, and for
+stand-alone against follow-up questions. A passage counts when evidence stands in it, white space
+normalised, or in a copy of it that was collapsed into it.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from index.collection import Library
-from index.retriever import HybridRetriever, RankingWeights
-from index.types import Hit
+from index.retriever import HybridRetriever
+from index.types import Hit, RankingOptions
 from ingest.pipeline import IngestProgress, ingest
 from models.embedder import SentenceEmbedder
-from models.protocols import Embedder, Vectors
+from models.imitation.statistics import bootstrap_difference, bootstrap_mean
+from models.protocols import Embedder, Reranker, Vectors
+from models.reranker import CrossEncoderReranker
 from server.evaluation.questions import Question, read_questions
+from server.grounding.conversation import read_conversation
+from server.grounding.searching import search_all
 
 _COLLECTION = "bench"
 _DEPTH = 20
-_OVERLAP = 0.7
+_NDCG_DEPTH = 10
+_SYSTEMS = {
+    "dense": RankingOptions(text_weight=0.0),
+    "bm25": RankingOptions(embedding_weight=0.0),
+    "fused": RankingOptions(ranker="none"),
+    "hybrid": RankingOptions(),
+}
 
 
 class CachedEmbedder:
@@ -43,53 +57,63 @@ class CachedEmbedder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
+        """One row a text, read from the folder where it is there."""
         files = [self._folder / hashlib.blake2b(text.encode()).hexdigest()[:32] for text in texts]
         new = [index for index, file in enumerate(files) if not file.exists()]
         for index, vector in zip(
             new, self._embedder.encode([texts[index] for index in new]), strict=True
         ):
             files[index].write_bytes(vector.tobytes())
+        if not texts:
+            return self._embedder.encode([])
         return np.stack([np.frombuffer(file.read_bytes(), np.float32) for file in files])
 
 
-def make_query(question: Question) -> str:
-    """What is searched for: a follow-up together with the user's turn before it."""
-    asked = [turn.content for turn in question.history if turn.role == "user"]
-    return " ".join([*asked[-1:], question.text])
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where the evidence of one question came back: `ranks` of the hits that hold any of it.
+
+    `num_evidence` passages hold it at best; `elapsed_ms` is that of the searches.
+    """
+
+    ranks: tuple[int, ...]
+    num_evidence: int
+    elapsed_ms: float
+
+    def recall(self, depth: int) -> float:
+        """1.0 if the best such hit is among the first `depth`."""
+        return float(any(rank <= depth for rank in self.ranks))
+
+    @property
+    def reciprocal_rank(self) -> float:
+        """1 / rank of the best such hit, 0.0 without one."""
+        return 1 / self.ranks[0] if self.ranks else 0.0
+
+    @property
+    def ndcg(self) -> float:
+        """Discounted gain of the first ten hits over that of the best order, gains 0 or 1."""
+        gain = sum(1 / math.log2(rank + 1) for rank in self.ranks if rank <= _NDCG_DEPTH)
+        num_best = min(max(self.num_evidence, len(self.ranks)), _NDCG_DEPTH)
+        best = sum(1 / math.log2(rank + 1) for rank in range(1, num_best + 1))
+        return gain / best if best else 0.0
 
 
-def contains(question: Question, hit: Hit) -> bool:
-    """True if the whole evidence stands in the passage."""
-    same = hit.document.path == question.docs[0]
-    return same and _squeeze(question.evidence[0]) in _squeeze(hit.passage.text)
-
-
-def overlaps(question: Question, hit: Hit) -> bool:
-    """True if most of the evidence stands in the passage: its beginning or its end."""
-    if hit.document.path != question.docs[0]:
-        return False
-    words = question.evidence[0].split()
-    kept = max(1, round(_OVERLAP * len(words)))
-    text = _squeeze(hit.passage.text)
-    return " ".join(words[:kept]) in text or " ".join(words[-kept:]) in text
-
-
-def measure(
-    retriever: HybridRetriever,
-    questions: Sequence[Question],
-    is_found: Callable[[Question, Hit], bool],
-) -> tuple[float, float, float]:
-    """recall@1, recall@5 and mean reciprocal rank over the first 20 hits."""
-    ranks = []
-    for question in questions:
-        hits = retriever.search(make_query(question), max_hits=_DEPTH)
-        ranks.append(next((hit.rank for hit in hits if is_found(question, hit)), 0))
-    num = max(1, len(ranks))
-    return (
-        sum(rank == 1 for rank in ranks) / num,
-        sum(0 < rank <= 5 for rank in ranks) / num,
-        sum(1 / rank for rank in ranks if rank) / num,
+def holds_evidence(question: Question, hit: Hit) -> bool:
+    """True if the question's first evidence, whole, stands in the passage or in a copy of it."""
+    paths = {hit.document.path, *(document.path for document in hit.copies)}
+    return question.docs[0] in paths and _squeeze(question.evidence[0]) in _squeeze(
+        hit.passage.text
     )
+
+
+def find(retriever: HybridRetriever, question: Question, options: RankingOptions) -> Finding:
+    """One question searched as the server does it."""
+    searches = read_conversation(question.messages).searches
+    started_s = time.perf_counter()
+    hits = search_all(retriever, searches, collections=None, max_hits=_DEPTH, ranking=options)
+    elapsed_ms = (time.perf_counter() - started_s) * 1000
+    ranks = tuple(hit.rank for hit in hits if holds_evidence(question, hit))
+    return Finding(ranks, 1, elapsed_ms)
 
 
 def main() -> None:
@@ -97,10 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("folder", type=Path, help="holds docs/ and questions.jsonl")
     parser.add_argument("--cache", type=Path, help="keep vectors here to be quick the next time")
+    parser.add_argument("--reranker", type=Path, help="folder of a cross-encoder")
     arguments = parser.parse_args()
     embedder: Embedder = SentenceEmbedder()
     if arguments.cache:
         embedder = CachedEmbedder(embedder, arguments.cache)
+    reranker = CrossEncoderReranker(arguments.reranker) if arguments.reranker else None
     questions = [
         question
         for question in read_questions(arguments.folder / "questions.jsonl")
@@ -118,30 +144,52 @@ def main() -> None:
             f"\n{len(summary.added)} documents, {summary.num_passages} passages,"
             f" {len(summary.failed)} failed, {time.monotonic() - started_s:.0f} s"
         )
-        _report(library, embedder, questions)
+        _report(library, embedder, questions, reranker)
 
 
-def _report(library: Library, embedder: Embedder, questions: Sequence[Question]) -> None:
-    modes = {
-        "dense": RankingWeights(text=0.0),
-        "bm25": RankingWeights(dense=0.0),
-        "rrf": RankingWeights(fusion="ranks"),
-        "hybrid": RankingWeights(),
-    }
-    groups = {
-        "all": questions,
-        "stand-alone": [q for q in questions if not q.history],
-        "follow-up": [q for q in questions if q.history],
-    }
-    print(f"{'':8} {'questions':12} {'n':>4}  contains: r@1  r@5  MRR   overlap: r@1  r@5  MRR")
-    for mode, weights in modes.items():
-        retriever = HybridRetriever(library, embedder, weights)
+def _report(
+    library: Library,
+    embedder: Embedder,
+    questions: Sequence[Question],
+    reranker: Reranker | None,
+) -> None:
+    print(
+        f"{'':8}{'questions':12}{'n':>4}{'r@1':>20}{'r@5':>20}{'r@10':>20}{'MRR':>20}{'nDCG':>20}"
+    )
+    found: dict[str, list[Finding]] = {}
+    for name, options in _SYSTEMS.items():
+        retriever = HybridRetriever(library, embedder, reranker=reranker)
+        found[name] = [find(retriever, question, options) for question in questions]
+        again = [find(retriever, question, options).elapsed_ms for question in questions]
+        groups = {
+            "all": found[name],
+            "stand-alone": [
+                f for f, q in zip(found[name], questions, strict=True) if not q.history
+            ],
+            "follow-up": [f for f, q in zip(found[name], questions, strict=True) if q.history],
+        }
         for group, members in groups.items():
-            exact = measure(retriever, members, contains)
-            loose = measure(retriever, members, overlaps)
-            figures = "".join(f"{value:6.3f}" for value in exact)
-            others = "".join(f"{value:6.3f}" for value in loose)
-            print(f"{mode:8} {group:12} {len(members):4} {figures:>23} {others:>22}")
+            if members:
+                print(f"{name:8}{group:12}{len(members):4}{_format(members)}")
+        first = statistics.median(f.elapsed_ms for f in found[name])
+        print(f"{name:8}median {first:.1f} ms, {statistics.median(again):.1f} ms when asked again")
+    for half in ("dense", "bm25"):
+        gain = bootstrap_difference(
+            [f.reciprocal_rank for f in found["hybrid"]], [f.reciprocal_rank for f in found[half]]
+        )
+        print(f"MRR of hybrid less {half}: {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
+
+
+def _format(members: Sequence[Finding]) -> str:
+    columns = [
+        [f.recall(1) for f in members],
+        [f.recall(5) for f in members],
+        [f.recall(10) for f in members],
+        [f.reciprocal_rank for f in members],
+        [f.ndcg for f in members],
+    ]
+    intervals = map(bootstrap_mean, columns)
+    return "".join(f"{i.mean:8.3f} [{i.low:.2f}, {i.high:.2f}]".rjust(20) for i in intervals)
 
 
 def _show(progress: IngestProgress) -> None:

@@ -29,8 +29,9 @@ from index import documents as rows
 from index.collection import Library
 from index.dense import search_vectors
 from index.filters import Filter, parse_filter
-from index.retriever import HybridRetriever, RankingWeights
+from index.retriever import HybridRetriever
 from index.store import advance_generation, read_collection
+from index.types import RankingOptions
 
 _COLLECTION = "bench"
 _DEPTH = 100
@@ -150,8 +151,10 @@ def time_ways(
 
 def _make_ways(library: Library, embedder: KnownVectors) -> dict[str, Callable[[Query], object]]:
     hybrid = HybridRetriever(library, embedder)
-    words = HybridRetriever(library, embedder, RankingWeights(dense=0.0))
-    ways: dict[str, Callable[[Query], object]] = {"words": lambda q: words.search(q.text)}
+    by_words = RankingOptions(embedding_weight=0.0)
+    ways: dict[str, Callable[[Query], object]] = {
+        "words": lambda q: hybrid.search(q.text, ranking=by_words)
+    }
     for name, data in _FILTERS.items():
         ways[f"hybrid, filter {name}"] = _search_with(
             hybrid, None if data is None else parse_filter(data)

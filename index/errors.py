@@ -6,6 +6,7 @@ AppError
     ├── DocumentNotFound     no document of that id or path
     ├── NameInvalid          a collection's name breaks the naming rule
     ├── FilterInvalid        a filter, or an attribute, has a wrong shape or value
+    ├── RankingInvalid       weights or a threshold that no search can use
     ├── EmbedderMismatch     the collection was embedded by another embedder
     ├── StorageFull          the disk is full; nothing half-written was kept
     ├── StorageDamaged       the database cannot be read
@@ -45,6 +46,12 @@ class NameInvalid(StoreError):
 
 class FilterInvalid(StoreError):
     """A filter, or an attribute of a document, has a wrong shape or value."""
+
+    code = "invalid_value"
+
+
+class RankingInvalid(StoreError):
+    """Weights or a threshold that no search can use."""
 
     code = "invalid_value"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from math import isfinite
+from typing import Literal, Protocol
 
+from index.errors import RankingInvalid
 from index.filters import Filter
 
 
@@ -86,7 +88,8 @@ class Hit:
     """A passage found for a query; `score` in 0..1, `rank` from 1.
 
     `dense_score` is the cosine similarity, None where only BM25 found the passage;
-    `bm25_rank` its rank among the BM25 hits, None where only the dense search found it.
+    `bm25_rank` its rank among the BM25 hits, None where only the dense search found it. `copies`
+    are other documents that hold the same text.
     """
 
     passage: Passage
@@ -95,6 +98,49 @@ class Hit:
     rank: int
     dense_score: float | None
     bm25_rank: int | None
+    copies: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Neighbouring passages under the same headings, in order.
+
+    `text` is the document's text from the first one's start to the last one's end.
+    """
+
+    passages: tuple[Passage, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOptions:
+    """How one search ranks: the `ranking_options` of the OpenAI API.
+
+    `ranker` "none" fuses the two searches and stops there; "auto" looks into the passages too.
+    Of the weights only the proportion matters; with one at 0 that half takes no part at all.
+    Hits below `score_threshold` (0..1) are left out.
+    """
+
+    ranker: Literal["auto", "none", "default-2024-11-15"] = "auto"
+    score_threshold: float = 0.0
+    embedding_weight: float = 0.5
+    text_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise `RankingInvalid` for what no search can do."""
+        is_usable = min(self.embedding_weight, self.text_weight) >= 0 and self.total_weight > 0
+        if not is_usable or not isfinite(self.total_weight):
+            raise RankingInvalid(
+                "embedding_weight and text_weight must be 0 or more, and one of them above 0.",
+                param="hybrid_search",
+            )
+        if not 0.0 <= self.score_threshold <= 1.0:
+            raise RankingInvalid("score_threshold must lie in 0..1.", param="score_threshold")
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the two weights."""
+        return self.embedding_weight + self.text_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +168,23 @@ class Retriever(Protocol):
         self,
         query: str,
         *,
+        context: str = "",
         collections: Sequence[str] | None = None,
         max_hits: int = 6,
+        ranking: RankingOptions | None = None,
         filters: Filter | None = None,
     ) -> list[Hit]:
         """Best hits first, at most `max_hits`; None searches every collection.
 
-        Only passages of documents whose attributes satisfy `filters` are ranked. Raises
-        `CollectionNotFound` and `EmbedderMismatch`.
+        `context` holds words that the query leaves out because a turn before said them; they count
+        for less than its own. Only passages of documents whose attributes satisfy `filters` are
+        ranked. Raises `CollectionNotFound` and `EmbedderMismatch`.
+        """
+        ...
+
+    def read_section(self, hit: Hit) -> Section:
+        """The hit's passage and its neighbours under the same headings.
+
+        The passage alone where its document is gone.
         """
         ...

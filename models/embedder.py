@@ -137,20 +137,29 @@ class SentenceEmbedder:
             return self._model
 
 
-def _load_weights(path: Path) -> SentenceTransformer:
+def quiet_libraries() -> None:
+    """Keep the Hugging Face libraries off the network and out of the log.
+
+    Raises `ImportError` where they are not installed.
+    """
     for name, value in _OFFLINE_SWITCHES.items():
         os.environ.setdefault(name, value)
-    try:
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-    except ImportError as error:
-        raise EmbedderUnavailable(
-            f"The embedder needs sentence-transformers and torch: {error}"
-        ) from error
+    from transformers.utils import logging as transformers_logging
+
     chatter: Any = transformers_logging
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+
+
+def _load_weights(path: Path) -> SentenceTransformer:
+    try:
+        quiet_libraries()
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise EmbedderUnavailable(
+            f"The embedder needs sentence-transformers and torch: {error}"
+        ) from error
     try:
         return SentenceTransformer(str(path), device="cpu", local_files_only=True)
     except Exception as error:  # damaged weights surface as whatever the libraries raise

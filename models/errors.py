@@ -9,7 +9,8 @@
         ├── GrammarInvalid          the GBNF grammar does not parse
         ├── SamplingInvalid         a sampling setting is out of range for this model
         ├── PromptInvalid           the chat template refuses these messages
-        └── EmbedderUnavailable     the embedding model cannot be loaded
+        ├── EmbedderUnavailable     the embedding model cannot be loaded
+        └── RerankerUnavailable     the cross-encoder cannot be loaded
 
 An error carries a `code` for programs and a `param` naming the offending input, never an HTTP
 status: `server/errors.py` maps classes to statuses.
@@ -98,3 +99,9 @@ class EmbedderUnavailable(ModelError):
     """The embedding model cannot be loaded."""
 
     code = "embedder_unavailable"
+
+
+class RerankerUnavailable(ModelError):
+    """The cross-encoder cannot be loaded."""
+
+    code = "reranker_unavailable"

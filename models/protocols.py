@@ -223,3 +223,11 @@ class Embedder(Protocol):
     def num_tokens(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text, special tokens included, without truncation."""
         ...
+
+
+class Reranker(Protocol):
+    """Question and passage to a score, read together."""
+
+    def score(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the question, 0..1, in order."""
+        ...

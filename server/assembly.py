@@ -12,7 +12,7 @@ from server.errors import ModelMissing
 if TYPE_CHECKING:
     from index.collection import Library
     from models.engine import LlamaEngine
-    from models.protocols import Embedder
+    from models.protocols import Embedder, Reranker
     from models.registry import Registry
     from server.components import Services
     from server.config import Settings
@@ -64,6 +64,18 @@ def make_embedder(settings: Settings) -> Embedder:
     return SentenceEmbedder(settings.embedder)
 
 
+def make_reranker(settings: Settings) -> Reranker | None:
+    """The cross-encoder that is set; its weights are loaded at first use.
+
+    Raises `RerankerUnavailable` where its folder holds no model.
+    """
+    if settings.reranker is None:
+        return None
+    from models.reranker import CrossEncoderReranker
+
+    return CrossEncoderReranker(settings.reranker)
+
+
 def open_library(settings: Settings, embedder: Embedder | None = None) -> Library:
     """The documents of the data directory; loads no model. Raises a `StoreError`."""
     from index.collection import Library
@@ -94,6 +106,7 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
     Raises a `ModelError`, `StoreError` or `ModelMissing`.
     """
     from index.retriever import HybridRetriever
+    from models.caching import remember
     from server.components import Services
     from server.grounding.grounder import GroundingService
 
@@ -113,9 +126,9 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
     try:
         if is_warm:
             embedder.encode(["warm"])
-        grounder = GroundingService(
-            engine, HybridRetriever(library, embedder), embedder, grounding_rules(settings)
-        )
+        remembering = remember(embedder)
+        retriever = HybridRetriever(library, remembering, reranker=make_reranker(settings))
+        grounder = GroundingService(engine, retriever, remembering, grounding_rules(settings))
     except BaseException:
         close()
         raise
@@ -133,6 +146,7 @@ def grounding_rules(settings: Settings) -> GroundingRules:
         answer_tokens=settings.answer_tokens,
         unsupported=settings.unsupported_sentences,
         abstention=_find_abstention(settings),
+        rewrites_by_model=settings.rewrite_questions == "model",
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )

@@ -81,6 +81,16 @@ class Settings(BaseSettings):
         None,
         description="Folder of a sentence-transformers model; by default all-MiniLM-L6-v2.",
     )
+    reranker: Path | None = Field(
+        None,
+        description="Folder of a sentence-transformers cross-encoder that reads question and"
+        " passage together; by default none does.",
+    )
+    rewrite_questions: Literal["rules", "model"] = Field(
+        "rules",
+        description="What puts a follow-up question into words that stand alone for the search;"
+        " `model` suits a strong one.",
+    )
     api_keys_file: Path | None = Field(
         None, description="File of the hashed API keys; by default `keys.json` in `data_dir`."
     )
@@ -119,7 +129,7 @@ class Settings(BaseSettings):
         """Only values given: `load_settings` merges the sources, so that it can name them."""
         return (init_settings,)
 
-    @field_validator("data_dir", "embedder", "api_keys_file", mode="after")
+    @field_validator("data_dir", "embedder", "reranker", "api_keys_file", mode="after")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

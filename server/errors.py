@@ -33,6 +33,7 @@ from index.errors import (
     EmbedderMismatch,
     FilterInvalid,
     NameInvalid,
+    RankingInvalid,
     StorageBusy,
     StorageDamaged,
     StorageFull,
@@ -63,6 +64,7 @@ from models.errors import (
     ModelFileInvalid,
     PromptInvalid,
     QueueFull,
+    RerankerUnavailable,
     SamplingInvalid,
 )
 from models.imitation.errors import (
@@ -221,6 +223,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     SamplingInvalid: 400,
     NameInvalid: 400,
     FilterInvalid: 400,
+    RankingInvalid: 400,
     IngestError: 400,
     FileMissing: 400,
     FileEmpty: 400,
@@ -248,6 +251,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     StorageUnwritable: 500,
     ModelFileInvalid: 500,
     EmbedderUnavailable: 500,
+    RerankerUnavailable: 500,
     FileUnreadable: 500,
     NotReady: 503,
     ServerStopping: 503,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from index.errors import CollectionNotFound
 from index.filters import Filter
-from index.types import Hit, Retriever
+from index.types import Hit, RankingOptions, Retriever, Section
 from models.imitation.metrics import contains_answer
 from server.evaluation.passages import PassagePool
 from server.evaluation.questions import Question
@@ -66,8 +66,10 @@ class FixedRetriever:
         self,
         query: str,
         *,
+        context: str = "",
         collections: Sequence[str] | None = None,
         max_hits: int = 6,
+        ranking: RankingOptions | None = None,
         filters: Filter | None = None,
     ) -> list[Hit]:
         """The passages of the one collection named, whatever query and filter."""
@@ -75,6 +77,10 @@ class FixedRetriever:
         if name not in self._hits:
             raise CollectionNotFound(f"there is no exhibit {name!r}.", param="collection")
         return list(self._hits[name][:max_hits])
+
+    def read_section(self, hit: Hit) -> Section:
+        """The passage alone: an exhibit brings nothing along."""
+        return Section((hit.passage,), hit.passage.text)
 
 
 def name_exhibit(condition: ConditionName, question_id: str) -> str:

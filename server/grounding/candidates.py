@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Lock
-
-import numpy as np
 
 from index.types import Hit
-from models.protocols import Embedder, Vectors
+from models.caching import remember
+from models.protocols import Embedder
 from models.text.ranking import (
     ScoredPassage,
     SentenceSignals,
@@ -19,8 +16,6 @@ from models.text.ranking import (
     rank_sentences,
 )
 from models.text.sentences import Sentence
-
-_MAX_CACHED_VECTORS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,7 @@ class Candidate:
 
 
 class CandidateRanker:
-    """Scores the sentences of hits against a question; keeps sentence vectors it has seen."""
+    """Scores the sentences of hits against a question; sentences seen before cost little."""
 
     def __init__(
         self,
@@ -57,11 +52,9 @@ class CandidateRanker:
         *,
         max_embedded: int = 24,
     ) -> None:
-        self._embedder = embedder
+        self._embedder = remember(embedder)
         self._max_embedded = max_embedded
         self._weights = weights or SignalWeights()
-        self._vectors: OrderedDict[str, Vectors] = OrderedDict()
-        self._lock = Lock()
 
     def rank(self, question: str, hits: Sequence[Hit]) -> list[Candidate]:
         """The quotable sentences of `hits`, each once, best first, at most `max_embedded`."""
@@ -69,7 +62,7 @@ class CandidateRanker:
         ranked = rank_sentences(
             question,
             passages,
-            self._encode,
+            self._embedder.encode,
             weights=self._weights,
             max_embedded=self._max_embedded,
         )
@@ -87,20 +80,6 @@ class CandidateRanker:
             )
             for item in ranked
         ]
-
-    def _encode(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of `texts`, shape `(len(texts), dimension)`; only unseen ones are computed."""
-        with self._lock:
-            known = {text: self._vectors[text] for text in texts if text in self._vectors}
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        if missing:
-            known.update(zip(missing, self._embedder.encode(missing), strict=True))
-        with self._lock:
-            for text in missing:
-                self._vectors[text] = known[text]
-            while len(self._vectors) > _MAX_CACHED_VECTORS:
-                self._vectors.popitem(last=False)
-        return np.stack([known[text] for text in texts])
 
 
 def find_heading(hit: Hit) -> str:

@@ -21,14 +21,18 @@ from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import Choice, ChoiceRules, choose
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
+from server.grounding.neighbours import widen_hits
 from server.grounding.prompt import (
     INSTRUCTION,
+    NO_PROMPT,
     GroundedPrompt,
     build_prompt,
     show_excerpts,
     show_whole,
 )
 from server.grounding.quoting import QuoteWriter
+from server.grounding.rewrite import rewrite_searches
+from server.grounding.searching import search_all
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, Writer, WrittenStream
 from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
 
@@ -49,6 +53,9 @@ class GroundingRules:
     needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
     that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its sentences
     begin as those do that mode quote would choose. `abstention` None means what suits the model.
+    Passages that are shown whole bring up to `neighbour_tokens` of their sections along.
+    `rewrites_by_model` has the model put follow-up questions into words that stand alone; without
+    it rules do.
     """
 
     mode: Mode = "quote"
@@ -61,6 +68,8 @@ class GroundingRules:
     copy_bias: float = 12.0
     is_guided: bool = True
     refusal: str = REFUSAL
+    neighbour_tokens: int = 600
+    rewrites_by_model: bool = False
     choice: ChoiceRules = field(default_factory=ChoiceRules)
     abstention: Abstention | None = None
 
@@ -101,11 +110,14 @@ class GroundingService:
         if mode == "off":
             return await self._answer_bare(messages, sampling)
         clock = Clock()
+        conversation = read_conversation(messages)
+        if conversation.courtesy is not None:
+            return RefusalStream(mode, conversation.courtesy, NO_PROMPT, clock, "ungrounded")
         # Without a wish, a small context leaves most of itself to the question and the passages.
         default = min(self._rules.answer_tokens, self._engine.info.num_ctx // 4)
         wanted = sampling.max_tokens or default
         reserve = min(wanted, self._rules.quote_tokens) if mode == "quote" else wanted
-        case = await self._prepare(messages, scope, reserve, clock)
+        case = await self._prepare(conversation, scope, reserve, clock)
         evidence = self._abstention.weigh(case.signals)
         floor = self._abstention.min_evidence if scope.min_evidence is None else scope.min_evidence
         if not case.ranked or evidence < floor:
@@ -124,14 +136,20 @@ class GroundingService:
 
     async def read_signals(self, messages: Sequence[Message], scope: GroundingScope) -> Signals:
         """What speaks for an answer to the conversation's question, without answering it."""
-        case = await self._prepare(messages, scope, self._rules.quote_tokens, Clock())
+        conversation = read_conversation(messages)
+        case = await self._prepare(conversation, scope, self._rules.quote_tokens, Clock())
         return case.signals
 
     async def _prepare(
-        self, messages: Sequence[Message], scope: GroundingScope, reserve: int, clock: Clock
+        self, conversation: Conversation, scope: GroundingScope, reserve: int, clock: Clock
     ) -> _Case:
         """Everything that is known before an answer is begun; `reserve` tokens stay free for it."""
-        conversation = read_conversation(messages)
+        if self._rules.rewrites_by_model:
+            searches = await rewrite_searches(
+                self._engine, conversation.searches, conversation.messages
+            )
+            conversation = replace(conversation, searches=searches)
+            clock.mark("rewrite")
         hits = await asyncio.to_thread(self._search, conversation, scope)
         clock.mark("search")
         limit = scope.max_passages or self._rules.max_passages
@@ -179,8 +197,12 @@ class GroundingService:
 
     def _search(self, conversation: Conversation, scope: GroundingScope) -> list[Hit]:
         wanted = max(self._rules.num_found, scope.max_passages or 0)
-        return self._retriever.search(
-            conversation.search_query, collections=scope.collections, max_hits=wanted
+        return search_all(
+            self._retriever,
+            conversation.searches,
+            collections=scope.collections,
+            max_hits=wanted,
+            ranking=scope.ranking,
         )
 
     def _build(
@@ -193,13 +215,25 @@ class GroundingService:
         if self._reads_excerpts:
             return self._build_excerpts(conversation, hits, ranked, num_answer_tokens)
         instruction = INSTRUCTION.format(refusal=self._rules.refusal)
-        return build_prompt(
-            self._engine,
-            conversation.messages,
-            show_whole(hits),
-            num_answer_tokens=num_answer_tokens,
-            instruction=instruction if self._rules.is_instructed else None,
-        )
+
+        def build(hits: Sequence[Hit]) -> GroundedPrompt:
+            return build_prompt(
+                self._engine,
+                conversation.messages,
+                show_whole(hits),
+                num_answer_tokens=num_answer_tokens,
+                instruction=instruction if self._rules.is_instructed else None,
+            )
+
+        grounded = build(hits)
+        room = self._engine.info.num_ctx - num_answer_tokens - grounded.prompt.num_tokens
+        room = min(room, self._rules.neighbour_tokens)
+        if grounded.dropped or not grounded.hits or room <= 0:
+            return grounded
+        measure = self._engine.num_tokens
+        widened = build(widen_hits(hits, self._retriever.read_section, measure, room))
+        # The texts were measured one by one; where they take more together, they stay narrow.
+        return grounded if widened.dropped else widened
 
     def _build_excerpts(
         self,
@@ -276,7 +310,7 @@ class GroundingService:
         prompt = await asyncio.to_thread(self._engine.prepare, messages)
         clock.mark("prompt")
         generation = self._engine.generate(prompt, sampling)
-        bare = GroundedPrompt(prompt, (), (), ())
+        bare = replace(NO_PROMPT, prompt=prompt)
         return WrittenStream("off", PlainWriter(), generation, bare, clock)
 
 

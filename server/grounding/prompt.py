@@ -41,6 +41,9 @@ class GroundedPrompt:
     dropped: tuple[DroppedPassage, ...]
 
 
+NO_PROMPT = GroundedPrompt(Prompt(()), (), (), ())
+
+
 def build_prompt(
     engine: Engine,
     messages: Sequence[Message],
@@ -63,30 +66,36 @@ def build_prompt(
         raise ContextLengthExceeded(bare.num_tokens, num_answer_tokens, engine.info.num_ctx)
     hits = [item.hit for item in shown]
     sizes = [
-        engine.num_tokens(item.document.title)
-        + engine.num_tokens(item.document.text)
-        + _DOCUMENT_SCAFFOLD_TOKENS
+        engine.num_tokens(item.document.title) + engine.num_tokens(item.document.text)
         for item in shown
     ]
     chosen: list[int] = []
     for position, size in enumerate(sizes):
-        if size <= room:
+        if size + _DOCUMENT_SCAFFOLD_TOKENS <= room:
             chosen.append(position)
-            room -= size
-    while True:
-        kept = [hits[position] for position in chosen]
-        documents = [shown[position].document for position in chosen]
-        prompt = engine.prepare(framed, documents) if kept else bare
-        if not kept or prompt.num_tokens + num_answer_tokens <= engine.info.num_ctx:
-            break
+            room -= size + _DOCUMENT_SCAFFOLD_TOKENS
+    limit = engine.info.num_ctx - num_answer_tokens
+
+    def prepare(positions: Sequence[int]) -> Prompt:
+        documents = [shown[position].document for position in positions]
+        return engine.prepare(framed, documents) if documents else bare
+
+    prompt = prepare(chosen)
+    while chosen and prompt.num_tokens > limit:
         chosen.pop()
+        prompt = prepare(chosen)
+    # The scaffold was guessed; where it took less, another passage may fit after all.
+    for position, size in enumerate(sizes):
+        if position not in chosen and size <= limit - prompt.num_tokens:
+            longer = sorted([*chosen, position])
+            attempt = prepare(longer)
+            if attempt.num_tokens <= limit:
+                chosen, prompt = longer, attempt
+    kept = [hits[position] for position in chosen]
     return GroundedPrompt(
         prompt,
         tuple(kept),
-        tuple(
-            KeptPassage(hits[p].passage.id, hits[p].score, sizes[p] - _DOCUMENT_SCAFFOLD_TOKENS)
-            for p in chosen
-        ),
+        tuple(KeptPassage(hits[p].passage.id, hits[p].score, sizes[p]) for p in chosen),
         tuple(
             DroppedPassage(hit.passage.id, "budget")
             for position, hit in enumerate(hits)

@@ -130,7 +130,7 @@ class WrittenStream:
 
 
 class RefusalStream:
-    """The `AnswerStream` that says the documents hold no answer."""
+    """The `AnswerStream` that says the documents hold no answer, or another fixed reply."""
 
     def __init__(
         self,
@@ -138,13 +138,14 @@ class RefusalStream:
         refusal: str,
         grounded: GroundedPrompt,
         clock: Clock,
+        decision: Decision = "abstained",
         *,
-        evidence: float,
+        evidence: float | None = None,
     ) -> None:
         self._refusal = refusal
         self._report = GroundingReport(
             mode=mode,
-            decision="abstained",
+            decision=decision,
             evidence=evidence,
             kept=grounded.kept,
             dropped=grounded.dropped,

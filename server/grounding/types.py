@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from index.types import RankingOptions
 from models.protocols import FinishReason, GenerationUsage, Message, SamplingSettings
 
 Mode = Literal["quote", "answer", "off"]
@@ -17,13 +18,15 @@ class GroundingScope:
     """What one request searches and how it answers.
 
     `collections` None means all that exist; `mode` None means the server's setting, and so does
-    `min_evidence`, the chance of an answer (0..1) below which it is refused.
+    `min_evidence`, the chance of an answer (0..1) below which it is refused; `ranking` None means
+    the retriever's own.
     """
 
     mode: Mode | None = None
     collections: tuple[str, ...] | None = None
     max_passages: int | None = None
     min_evidence: float | None = None
+    ranking: RankingOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)

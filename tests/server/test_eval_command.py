@@ -13,7 +13,7 @@ import pytest
 from server import assembly, cli
 from server.config import Settings
 from server.evaluation import session
-from server.grounding.choice import ChoiceRules
+from server.grounding.abstention import Abstention
 from server.grounding.grounder import GroundingRules
 from tests.fakes import HashingEmbedder
 from tests.server.evaluation.studies import (
@@ -31,7 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 def make_rules(settings: Settings) -> GroundingRules:
     """Passages always count as evidence: the hashing embedder's cosines mean little."""
     assert settings.grounding_mode != "auto"
-    return GroundingRules(mode=settings.grounding_mode, choice=ChoiceRules(min_evidence=0.0))
+    return GroundingRules(mode=settings.grounding_mode, abstention=Abstention({}, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_minimal_file_over_the_only_collection(
 
 def squad() -> dict[str, Any]:
     context = " ".join(sentence for sentence, _ in FACTS.values())
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"id": name, "question": ASKED[name],
          "answers": [{"text": answer, "answer_start": context.index(answer)}]}
         for name, (_, answer) in FACTS.items()

@@ -270,3 +270,55 @@ async def test_mode_off_sends_the_messages_alone(library: Library) -> None:
     assert end.text == "Hello there."
     assert end.report.decision == "ungrounded"
     assert engine.documents == ()
+
+
+async def test_thanks_are_answered_without_a_search(
+    library: Library, tiny_engine: LlamaEngine
+) -> None:
+    end = await ask(
+        make_service(library, tiny_engine), "What does a lost badge cost?", "12 euros.", "Thanks!"
+    )
+    assert end.text == "You're welcome."
+    assert end.report.decision == "ungrounded"
+    assert end.report.kept == ()
+    assert end.usage.num_completion_tokens == 0
+
+
+async def test_a_passage_brings_the_rest_of_its_section_where_there_is_room(
+    library: Library, tmp_path: Path
+) -> None:
+    rules = "\n\n".join(
+        f"Rule {n} of the boat house. " + f"It says {n} times that {'oars dry inside ' * 30}."
+        for n in range(4)
+    )
+    (tmp_path / "boats.md").write_text(f"# Boat house\n\n{rules}\n")
+    ingest([tmp_path / "boats.md"], "boats", library, HashingEmbedder())
+    engine = ScriptedEngine(["Rule 2 of the boat house."])
+    scope = GroundingScope(collections=("boats",), max_passages=1)
+    service = make_service(library, engine, mode="answer", min_evidence=0.0)
+    await ask(service, "What is rule 2 of the boat house?", scope=scope)
+    (document,) = engine.documents
+    (stored,) = library.documents("boats")
+    assert document.text in library.text(stored.id)
+    assert len(document.text) > max(len(p.text) for p in library.passages(stored.id))
+
+
+async def test_both_parts_of_a_question_find_their_passage(
+    library: Library, tiny_engine: LlamaEngine
+) -> None:
+    question = "How many weeks does the second parent get, and what does a lost badge cost?"
+    end = await ask(make_service(library, tiny_engine, min_evidence=0.0), question)
+    assert {citation.filename for citation in end.report.citations} == {"leave.md", "badges.txt"}
+
+
+async def test_a_follow_up_is_put_by_the_model_where_that_is_set(library: Library) -> None:
+    engine = ScriptedEngine(["What does a lost badge cost?", "A lost badge costs 12 euros."])
+    embedder = HashingEmbedder()
+    rules = GroundingRules(
+        mode="answer", rewrites_by_model=True, abstention=Abstention({}, 0.0, 0.0)
+    )
+    service = GroundingService(engine, HybridRetriever(library, embedder), embedder, rules)
+    end = await ask(service, "Who wears a badge?", "Visitors.", "And if one gets lost?")
+    assert "badge costs 12 euros" in engine.documents[0].text
+    assert end.report.decision == "answered"
+    assert "rewrite" in end.report.timing_ms
