@@ -131,6 +131,7 @@ def grounding_rules(settings: Settings) -> GroundingRules:
         max_passages=settings.max_passages,
         answer_tokens=settings.answer_tokens,
         unsupported=settings.unsupported_sentences,
+        has_live_links=settings.live_links,
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )

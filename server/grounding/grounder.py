@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
-from server.grounding.attribution import strip_marks
 from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import Choice, ChoiceRules, choose, weigh_evidence
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter, Unsupported
+from server.grounding.marks import strip_marks
+from server.grounding.passages import PassageReader
 from server.grounding.prompt import (
     INSTRUCTION,
     GroundedPrompt,
@@ -42,7 +43,8 @@ class GroundingRules:
     quotes, which are short whatever the request allows. `is_instructed` says whether the model
     needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
     that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its answer
-    begins as the best sentence does.
+    begins as the best sentence does. `has_live_links` leaves links and images of documents as
+    Markdown; otherwise they are shown as plain words.
     """
 
     mode: Mode = "quote"
@@ -51,6 +53,7 @@ class GroundingRules:
     answer_tokens: int = 512
     quote_tokens: int = 320
     unsupported: Unsupported = "flag"
+    has_live_links: bool = False
     is_instructed: bool = True
     copy_bias: float = 12.0
     is_guided: bool = True
@@ -72,6 +75,7 @@ class GroundingService:
         self._retriever = retriever
         self._rules = rules or GroundingRules()
         self._ranker = CandidateRanker(embedder)
+        self._reader = PassageReader()
         self._refusal_opening = self._find_refusal_opening() if self._reads_excerpts else -1
 
     async def answer(
@@ -193,7 +197,7 @@ class GroundingService:
         choices = await self._choose(conversation, grounded, ranked, clock)
         if not choices:
             return RefusalStream("quote", self._rules.refusal, grounded, clock)
-        writer = QuoteWriter(grounded, choices)
+        writer = QuoteWriter(grounded, choices, has_live_links=self._rules.has_live_links)
         generation = writer.start(self._engine, sampling)
         return WrittenStream("quote", writer, generation, grounded, clock)
 
@@ -249,7 +253,13 @@ class GroundingService:
                 sampling, copy_bias=rules.copy_bias, logit_bias=bias, outline=outline
             )
         generation = self._engine.generate(grounded.prompt, sampling)
-        writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
+        writer = DraftWriter(
+            grounded.hits,
+            unsupported=rules.unsupported,
+            refusal=rules.refusal,
+            has_live_links=rules.has_live_links,
+            reader=self._reader,
+        )
         return WrittenStream("answer", writer, generation, grounded, clock)
 
     async def _answer_bare(
