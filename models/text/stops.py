@@ -9,12 +9,12 @@ MARK = r"\[\d{1,3}(?:\s*[,–-]\s*\d{1,3})*\]"
 # A stop, closing marks behind it, and footnote or citation marks that belong to it. Full-width
 # stops need no white space behind them.
 _STOP = re.compile(
-    rf"(?:[.!?…]+|(?<=\S)[؟।॥۔]+)[\"'”’»)\]*_`]*(?:[ \t]*{MARK})*(?=\s|\Z)"
+    rf"(?:[.!?…]+|(?<=\S)[؟।॥۔]+)[\"'”’»)\]*_`]*(?:[ \t]*{MARK})*(?=\s|<|\Z)"
     rf"|[。！？｡]+[」』”’）)\"]*(?:[ \t]*{MARK})*"
 )
 _MARKED_END = re.compile(rf"(?:{_STOP.pattern})|(?:{MARK})(?:[ \t]*{MARK})*(?=\s|\Z)")
 _PARTIAL_MARK = re.compile(r"[ \t]*\[[\d\s,–-]*\Z")
-_NEXT = re.compile(r"\s+[\"'“‘«„¿¡(\[*_`]*([^\s\"'“‘«„¿¡(\[*_`])")
+_NEXT = re.compile(r"(?:\s+|(?=<))[\"'“‘«„¿¡(\[*_`]*([^\s\"'“‘«„¿¡(\[*_`])")
 _NEXT_WORD = re.compile(r"\w[\w'’-]*")
 _TOKEN = re.compile(r"(?<![\w.])[\w.&]+\Z")
 _STEP = re.compile(r"(?:^|:\s)[\s*_(]*\d+\Z")
@@ -84,7 +84,11 @@ def _decide(text: str, match: re.Match[str], begin: int, end: int, is_open: bool
     after = match.end()
     if is_open and (after == end or _PARTIAL_MARK.match(text, after, end)):
         return None
-    if after < end and text[match.start()] not in "。！？｡" and not text[after].isspace():
+    if (
+        after < end
+        and text[match.start()] not in "。！？｡"
+        and not (text[after].isspace() or text[after] == "<")
+    ):
         return False
     grouped = _is_grouped(text, begin, after, end, is_open)
     if grouped is not False:
@@ -101,6 +105,15 @@ def _decide(text: str, match: re.Match[str], begin: int, end: int, is_open: bool
     first = following[1]
     if first.islower():
         return False
+    if first == "<":
+        opened = text[following.start(1) + 1 : min(following.start(1) + 2, end)]
+        if not opened and is_open:
+            return None
+        if opened == "|" or (opened == "/" and text[after] == "<"):
+            # A mark of a chat template or the end of a tag.
+            return True
+        if text[after] == "<" and not opened.isalpha():
+            return False
     if match.group()[0] == "[":
         return True
     if match.group()[0] != "." or match.group().startswith(".."):

@@ -13,8 +13,11 @@ from index.types import Hit
 from models.protocols import Embedder, Vectors
 from models.text.ranking import ScoredPassage, SignalWeights, find_quotable, rank_sentences
 from models.text.sentences import Sentence
+from server.grounding.instructions import EXCLUDED, weigh_instructions
 
 _MAX_CACHED_VECTORS = 20_000
+# What a sentence loses that surely addresses the model; one that may, half of it.
+_DOUBT_COST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,10 @@ class CandidateRanker:
         self._lock = Lock()
 
     def rank(self, question: str, hits: Sequence[Hit]) -> list[Candidate]:
-        """The quotable sentences of `hits`, each once, best first, at most `max_embedded`."""
+        """The quotable sentences of `hits`, each once, best first, at most `max_embedded`.
+
+        A sentence that addresses the model instead of a reader is none of them.
+        """
         passages = [ScoredPassage(hit.passage.text, find_heading(hit), hit.score) for hit in hits]
         ranked = rank_sentences(
             question,
@@ -66,19 +72,25 @@ class CandidateRanker:
             weights=self._weights,
             max_embedded=self._max_embedded,
         )
-        return [
-            Candidate(
-                hit=hits[item.passage],
-                sentence=item.sentence,
-                start=hits[item.passage].passage.start + item.sentence.start,
-                end=hits[item.passage].passage.start + item.sentence.end,
-                context=item.context,
-                score=item.score,
-                meaning=item.meaning,
-                words=item.words,
-            )
-            for item in ranked
-        ]
+        doubts = [weigh_instructions(hit.passage.text) for hit in hits]
+        candidates: list[Candidate] = []
+        for item in ranked:
+            hit, doubt = hits[item.passage], doubts[item.passage].get(item.sentence.start, 0.0)
+            if doubt < EXCLUDED:
+                candidate = Candidate(
+                    hit=hit,
+                    sentence=item.sentence,
+                    start=hit.passage.start + item.sentence.start,
+                    end=hit.passage.start + item.sentence.end,
+                    context=item.context,
+                    score=item.score - _DOUBT_COST * doubt,
+                    meaning=item.meaning,
+                    words=item.words,
+                )
+                candidates.append(candidate)
+        if any(doubts):
+            candidates.sort(key=lambda candidate: -candidate.score)
+        return candidates
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         """Vectors of `texts`, shape `(len(texts), dimension)`; only unseen ones are computed."""
@@ -102,4 +114,10 @@ def find_heading(hit: Hit) -> str:
 
 def quotable_of(hit: Hit) -> list[tuple[Sentence, str]]:
     """Sentences of a hit that may be quoted, each with what it hangs on."""
-    return find_quotable(hit.passage.text, find_heading(hit))
+    text = hit.passage.text
+    doubts = weigh_instructions(text)
+    return [
+        (sentence, context)
+        for sentence, context in find_quotable(text, find_heading(hit))
+        if doubts.get(sentence.start, 0.0) < EXCLUDED
+    ]

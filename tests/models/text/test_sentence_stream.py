@@ -16,6 +16,7 @@ PARTS = st.sampled_from(
         *("Dr. ", "e.g. ", "No. 5", "U.S. ", " etc. ", "[1]", " [2, 3]", "...", "The ", "Ito "),
         *("```\n", "~~~", "\n\n", "\r\n", "- ", "1. ", "# ", "| a | b |\n", "|---|\n", "===", "> "),
         *("p.m. ", "J. ", "`x. Y`", "(see 4. It", "https://a.b/c?d. ", "config.yaml ", "です。"),
+        *("<|im_end|>", "<br>", "</s>", " < 5", "<"),
     ]
 )
 TEXTS = st.lists(PARTS, max_size=40).map("".join)
