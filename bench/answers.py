@@ -22,7 +22,8 @@ from models.imitation.metrics import contains_answer
 from models.protocols import Engine, SamplingSettings
 from server.evaluation.questions import Question, read_questions
 from server.grounding.choice import ChoiceRules
-from server.grounding.grounder import GroundingRules, GroundingService
+from server.grounding.grounder import GroundingService
+from server.grounding.rules import GroundingRules
 from server.grounding.types import AnswerEnd, GroundingScope, Mode
 
 _SAMPLING = SamplingSettings(max_tokens=400)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from server.components import Services
     from server.config import Settings
     from server.grounding.abstention import Abstention
-    from server.grounding.grounder import GroundingRules
+    from server.grounding.rules import GroundingRules
     from server.grounding.types import Mode
 
 _GGUF_MAGIC = b"GGUF"
@@ -137,7 +137,7 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
 
 def grounding_rules(settings: Settings) -> GroundingRules:
     """How answers of the model that is set are grounded."""
-    from server.grounding.grounder import GroundingRules
+    from server.grounding.rules import GroundingRules
 
     return GroundingRules(
         mode=resolve_mode(settings),
@@ -147,6 +147,7 @@ def grounding_rules(settings: Settings) -> GroundingRules:
         unsupported=settings.unsupported_sentences,
         abstention=_find_abstention(settings),
         rewrites_by_model=settings.rewrite_questions == "model",
+        has_live_links=settings.live_links,
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         "flag",
         description="What `answer` mode does with a sentence that no passage supports.",
     )
+    live_links: bool = Field(
+        False,
+        description="Whether links and images of documents stay live Markdown in answers; by"
+        " default they are plain words and addresses are code.",
+    )
     embedder: Path | None = Field(
         None,
         description="Folder of a sentence-transformers model; by default all-MiniLM-L6-v2.",

@@ -1,32 +1,29 @@
-"""Text to quotable sentences with exact offsets: prose, list items, table rows and code lines."""
+"""Text to quotable sentences with exact offsets: prose, list items, table rows and code lines.
+
+The rules look ahead a bounded way, so that a text that is still being written is cut at the same
+places as the whole one: `segment` is `SentenceStream` fed once.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["prose", "item", "row", "heading", "code"]
-
-_FENCE = re.compile(r"\s*(```|~~~)")
-_HEADING = re.compile(r"\s{0,3}#{1,6}\s+")
-_UNDERLINE = re.compile(r"\s*(=+|-+)\s*$")
-_RULE = re.compile(r"\s*([-*_])(\s*\1){2,}\s*$")
-_ROW = re.compile(r"\s*\|.*\|\s*$")
-_ROW_RULE = re.compile(r"[\s|:+-]+$")
-_ITEM = re.compile(r"\s*(?:>\s*)*(?:[-*+•‣◦–]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])\s+(?:\[[ xX]\]\s+)?")
-_QUOTE = re.compile(r"\s*(?:>\s?)+")
-# A sentence may end at . ! ? … followed by closing marks and white space; the CJK stops need none.
-_END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s)|[。！？]+[」』”）]*")
-_OPENING = re.compile(r"\s+[\"'“‘«(\[*_`]*(\S)")
-# Words whose full stop seldom ends a sentence; "etc." and "a.m." may, so they are not here.
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st mt no nos vol pp p ed eds fig figs eq sec ch art cf vs viz al "
-    "approx dept est inc ltd co corp bros jr sr rev gen col capt lt sgt jan feb mar apr jun "
-    "jul aug sep sept oct nov dec mon tue wed thu fri sat sun e.g i.e eg ie ca bzw z.b d.h nr "
-    "str".split()
+from models.text.lines import (
+    Fence,
+    Kind,
+    Line,
+    classify_line,
+    classify_open_line,
+    closes_fence,
+    read_fence,
 )
+from models.text.stops import find_ends
+
+__all__ = ["Kind", "Sentence", "SentenceStream", "segment"]
+
+_LINE_END = re.compile(r"\r\n|[\n\r\f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,134 +40,134 @@ class Sentence:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    start: int
-    end: int
-    kind: Kind
-
-
 def segment(text: str) -> list[Sentence]:
     """Sentences of `text` in order, never overlapping; markup-only lines are left out."""
-    sentences: list[Sentence] = []
-    for block in _find_blocks(text):
-        spans = (
-            _split_prose(text, block.start, block.end)
-            if block.kind in ("prose", "item")
-            else [(block.start, block.end)]
+    stream = SentenceStream()
+    return [*stream.feed(text), *stream.finish()]
+
+
+class SentenceStream:
+    """Cuts a growing text: gives each sentence as soon as no further text can change it."""
+
+    def __init__(self, *, at_marks: bool = False) -> None:
+        """`at_marks`: a citation mark ends a sentence without a stop, as drafts have it."""
+        self._at_marks = at_marks
+        self._text = ""
+        self._position = 0
+        self._fence: Fence | None = None
+        self._has_opened_line = False
+        # The open block of prose or the open list item: where its next sentence begins, where
+        # what is known of it ends, what it is, and whether sentences of it were given.
+        self._kind: Kind | None = None
+        self._begin = self._end = 0
+        self._has_given = False
+
+    @property
+    def text(self) -> str:
+        """Everything that was fed."""
+        return self._text
+
+    @property
+    def fence(self) -> Fence | None:
+        """The code fence around the sentence that was given last, if any."""
+        return self._fence
+
+    def feed(self, piece: str) -> Iterator[Sentence]:
+        """The sentences that are certain now and were not before."""
+        self._text += piece
+        yield from self._scan(is_last=False)
+
+    def finish(self) -> Iterator[Sentence]:
+        """The rest: nothing more will come."""
+        yield from self._scan(is_last=True)
+
+    def _scan(self, *, is_last: bool) -> Iterator[Sentence]:
+        text = self._text
+        while self._position < len(text):
+            found = _LINE_END.search(text, self._position)
+            if found and found.group() == "\r" and found.end() == len(text) and not is_last:
+                # A "\n" may be about to follow.
+                found = None
+            is_whole = found is not None or is_last
+            stop = found.start() if found else len(text)
+            if self._has_opened_line:
+                self._end = stop
+            else:
+                line = self._classify(text[self._position : stop], is_whole=is_whole)
+                if line is None:
+                    break
+                yield from self._take_line(line, stop)
+            self._has_opened_line = not is_whole
+            if not is_whole:
+                break
+            self._position = found.end() if found else len(text)
+        if is_last:
+            yield from self._close()
+        elif self._kind is not None:
+            yield from self._give_ends(is_open=True)
+
+    def _classify(self, line: str, *, is_whole: bool) -> Line | None:
+        """What the line at the position is; None while that may change."""
+        if self._fence is not None:
+            if not is_whole:
+                return None
+            return Line("fence" if closes_fence(line, self._fence) else "code")
+        before = self._text[self._begin : self._end].rstrip()[-1:]
+        goes_on = self._kind == "prose" and before not in (".", "!", "?", ":", "")
+        classify = classify_line if is_whole else classify_open_line
+        return classify(line, goes_on=goes_on)
+
+    def _take_line(self, line: Line, stop: int) -> Iterator[Sentence]:
+        start = self._position + line.offset
+        if line.kind == "continue" and self._kind is not None:
+            self._end = stop
+            return
+        if line.kind == "underline" and self._kind == "prose":
+            yield from self._close(is_underlined=True)
+            return
+        yield from self._close()
+        if line.kind in ("heading", "row", "code"):
+            yield from self._make(start, stop, line.kind)
+        elif line.kind == "fence":
+            opened = read_fence(self._text[self._position : stop])
+            self._fence = None if self._fence is not None else opened
+        elif line.kind in ("item", "continue"):
+            self._kind = "item" if line.kind == "item" else "prose"
+            self._begin, self._end, self._has_given = start, stop, False
+
+    def _close(self, *, is_underlined: bool = False) -> Iterator[Sentence]:
+        """What is left of the open block; one underlined sentence is a heading."""
+        if self._kind is None:
+            return
+        given = list(self._give_ends(is_open=False))
+        kind: Kind = self._kind
+        rest = list(self._make(self._begin, self._end, kind))
+        if is_underlined and rest and not self._has_given:
+            rest = list(self._make(self._begin, self._end, "heading"))
+        self._kind = None
+        yield from given
+        yield from rest
+
+    def _give_ends(self, *, is_open: bool) -> Iterator[Sentence]:
+        kind = self._kind
+        if kind is None:
+            return
+        ends = list(
+            find_ends(self._text, self._begin, self._end, is_open=is_open, at_marks=self._at_marks)
         )
-        for start, end in spans:
-            sentence = _trim(text, start, end, block.kind)
-            if sentence is not None:
-                sentences.append(sentence)
-    return sentences
+        for end in ends:
+            begin, self._begin = self._begin, end
+            self._has_given = True
+            yield from self._make(begin, end, kind)
 
-
-def _trim(text: str, start: int, end: int, kind: Kind) -> Sentence | None:
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    readable = " ".join(text[start:end].split())
-    if kind == "row":
-        readable = readable.strip("| ")
-    if not any(character.isalnum() for character in readable):
-        return None
-    return Sentence(start, end, kind, readable)
-
-
-def _find_blocks(text: str) -> Iterator[_Block]:
-    """Paragraphs, list items, table rows, headings and code lines, in order."""
-    open_block: tuple[int, int, Kind] | None = None
-    in_code = False
-    for start, end in _iterate_lines(text):
-        line = text[start:end]
-        kind, offset = _classify(line, in_code=in_code)
-        if _FENCE.match(line):
-            in_code = not in_code
-        if kind == "continue" and open_block is not None:
-            open_block = (open_block[0], end, open_block[2])
-            continue
-        if open_block is not None:
-            if kind == "underline" and open_block[2] == "prose":
-                yield _Block(open_block[0], open_block[1], "heading")
-                open_block = None
-                continue
-            yield _Block(*open_block)
-            open_block = None
-        if kind in ("heading", "row", "code"):
-            yield _Block(start + offset, end, kind)
-        elif kind == "item":
-            open_block = (start + offset, end, "item")
-        elif kind == "continue":
-            open_block = (start + offset, end, "prose")
-    if open_block is not None:
-        yield _Block(*open_block)
-
-
-def _iterate_lines(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of the lines without their ends; a form feed (page break) ends a line too."""
-    start = 0
-    for match in re.finditer(r"\r\n|[\n\r\f\u2028\u2029]", text):
-        yield start, match.start()
-        start = match.end()
-    yield start, len(text)
-
-
-_LineKind = Literal["prose", "item", "row", "heading", "code", "blank", "continue", "underline"]
-
-
-def _classify(line: str, *, in_code: bool) -> tuple[_LineKind, int]:
-    """What a line is, and how many characters of markup stand before its text."""
-    if _FENCE.match(line):
-        return "blank", 0
-    if in_code:
-        return "code", 0
-    if not line.strip():
-        return "blank", 0
-    if _HEADING.match(line):
-        found = _HEADING.match(line)
-        return "heading", found.end() if found else 0
-    if _ROW.match(line):
-        return ("blank", 0) if _ROW_RULE.match(line) else ("row", 0)
-    if _UNDERLINE.match(line):
-        return "underline", 0
-    if _RULE.match(line):
-        return "blank", 0
-    if item := _ITEM.match(line):
-        return "item", item.end()
-    if quote := _QUOTE.match(line):
-        return "continue", quote.end()
-    return "continue", 0
-
-
-def _split_prose(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    spans: list[tuple[int, int]] = []
-    begin = start
-    for match in _END.finditer(text, start, end):
-        if _ends_sentence(text, match, begin, end):
-            spans.append((begin, match.end()))
-            begin = match.end()
-    if begin < end:
-        spans.append((begin, end))
-    return spans
-
-
-def _ends_sentence(text: str, match: re.Match[str], begin: int, end: int) -> bool:
-    if match.group()[0] in "。！？":
-        return True
-    opening = _OPENING.match(text, match.end(), end)
-    if opening is None:
-        return False
-    first = opening.group(1)
-    if first.islower():
-        return False
-    if match.group()[0] != ".":
-        return True
-    word = re.search(r"[\w.]+$", text[begin : match.start()])
-    token = word.group().lower() if word else ""
-    if token in _ABBREVIATIONS:
-        # "No. 5" and "Dr. Ito" go on; a month or "Ltd" at the very end was handled by `opening`.
-        return False
-    # "J. Smith", "U.S. Army": a lone letter before the stop is an initial.
-    return not (len(token.rsplit(".", 1)[-1]) == 1 and token[-1:].isalpha() and first.isupper())
+    def _make(self, start: int, end: int, kind: Kind) -> Iterator[Sentence]:
+        text = self._text
+        while start < end and text[start].isspace():
+            start += 1
+        while end > start and text[end - 1].isspace():
+            end -= 1
+        readable = " ".join(text[start:end].split())
+        if kind == "row":
+            readable = readable.strip("| ")
+        if any(character.isalnum() for character in readable):
+            yield Sentence(start, end, kind, readable)

@@ -31,6 +31,11 @@ def find_words(text: str) -> list[str]:
     return [re.sub(r"['’]\w*$", "", word) for word in _WORD.findall(plain)]
 
 
+def is_stop_word(word: str) -> bool:
+    """Whether a folded word carries no topic."""
+    return word in _STOP
+
+
 def find_topic_words(text: str) -> list[str]:
     """Words of `text` that are not stop words, as stems (see `stem`), in order."""
     return [stem(word) for word in find_words(text) if word not in _STOP]

@@ -18,7 +18,7 @@ from models.imitation.metrics import (
 from server.evaluation.questions import Question
 from server.grounding.attribution import find_evidence, measure_support, strip_marks
 from server.grounding.drafting import SUPPORT_FLOOR
-from server.grounding.grounder import REFUSAL
+from server.grounding.rules import REFUSAL
 from server.grounding.types import AnswerEnd
 
 # Counted up when `Outcome` changes, so that what another version recorded is asked again.

@@ -19,7 +19,8 @@ from server.evaluation.conditions import ConditionName, Exhibits, FixedRetriever
 from server.evaluation.outcomes import Outcome, Timing, score_answer, score_text
 from server.evaluation.passages import PassagePool
 from server.evaluation.questions import Question
-from server.grounding.grounder import GroundingRules, GroundingService
+from server.grounding.grounder import GroundingService
+from server.grounding.rules import GroundingRules
 from server.grounding.types import AnswerEnd, GroundingScope, TextDelta
 
 Progress = Callable[[int, int], None]

@@ -27,7 +27,7 @@ from server.evaluation.questions import QuestionSet, write_documents
 from server.evaluation.runner import Material
 from server.evaluation.study import OpenModel, Plan
 from server.evaluation.systems import Role, System, open_system
-from server.grounding.grounder import GroundingRules
+from server.grounding.rules import GroundingRules
 
 _INLINE_FOLDER = "passages"
 _INDEX_FOLDER = "index"

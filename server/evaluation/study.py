@@ -17,7 +17,7 @@ from server.evaluation.outcomes import OUTCOME_VERSION, Outcome
 from server.evaluation.questions import QuestionSet
 from server.evaluation.runner import Examiner, Material, OutcomeLog
 from server.evaluation.systems import Role, System, read_recorded, score_recorded
-from server.grounding.grounder import GroundingRules
+from server.grounding.rules import GroundingRules
 
 # Opens a model and says how it is grounded.
 OpenModel = Callable[[Path], AbstractContextManager[tuple[Engine, GroundingRules]]]

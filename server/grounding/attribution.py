@@ -1,36 +1,42 @@
-"""A sentence of an answer to the passage span that backs it, checked without a second model."""
+"""A sentence of an answer to the passage spans that back it, checked without a second model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 from index.types import Hit
-from models.text.words import find_topic_words, find_words, match_stem
-from server.grounding.candidates import quotable_of
+from server.grounding.marks import strip_marks
+from server.grounding.passages import PassageReader, ReadPassage, ReadSentence
+from server.grounding.reading import ReadText, read_text
+from server.grounding.support import (
+    CONFLICT_SUPPORT,
+    SUPPORT_FLOOR,
+    Support,
+    check_support,
+)
 from server.grounding.types import Citation
 
-MARK = re.compile(r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-_NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
-_NAME = re.compile(r"(?<=[\w,;] )[A-Z]\w+|\b[A-Z]{2,}\w*\b")
-_NEGATIONS = frozenset(
-    "no not never none nobody nothing neither nor without cannot cant dont doesnt didnt isnt "
-    "arent wasnt werent wont shouldnt mustnt unless except".split()
-)
-_NUMERALS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
-    )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "ninety": "90"}
+__all__ = ["Attribution", "Attributor", "CitationList", "Evidence", "find_evidence", "strip_marks"]
+
+# Sentences that share most words with a claim are looked at closely.
+_NUM_CANDIDATES = 5
+_CLAUSE = re.compile(r"[;,:]\s+|\s+(?:and|but|while|whereas|which|with)\s+|\.\s+(?=[A-Z])")
+_MIN_CLAUSE_WORDS = 2
+# How much better another passage must be than the one that the model itself named.
+_MARGIN = 0.1
+# A sentence whose share is further below the best one's is about something else.
+_MAX_DISTANCE = 0.12
+_MAX_VERBATIM = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The span of a hit that backs a sentence best, and how far (0..1)."""
+    """The span of a hit that backs a sentence best, and how far (0..1).
+
+    `start` and `end` are offsets into the hit's document text.
+    """
 
     hit: Hit
     start: int
@@ -38,77 +44,165 @@ class Evidence:
     support: float
 
 
-def strip_marks(sentence: str) -> str:
-    """The sentence without citation marks such as `[1]` or `[1, 2]`."""
-    return MARK.sub("", sentence)
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What backs a sentence: its support, the spans, and the conflict that speaks against it."""
+
+    support: float
+    evidence: tuple[Evidence, ...]
+    conflict: str | None = None
+
+
+class Attributor:
+    """Finds what backs the sentences of one answer; passages are read once."""
+
+    def __init__(self, hits: Sequence[Hit], reader: PassageReader | None = None) -> None:
+        reader = reader or PassageReader()
+        self._passages = [reader.read(hit) for hit in hits]
+
+    def attribute(self, sentence: str, named: Sequence[int] = ()) -> Attribution:
+        """The spans with the highest support for `sentence`; none if no word is shared with any.
+
+        `named` are numbers (from 1) of the passages that the model gave; where one of them backs
+        the sentence as well as any other does, it is kept. One sentence of a passage is tried
+        first; a claim of several parts may stand in as many.
+        """
+        claim = read_text(strip_marks(sentence))
+        if not claim.tokens:
+            return Attribution(0.0, ())
+        verbatim = self._find_verbatim(claim, named)
+        if verbatim is not None:
+            return Attribution(1.0, (verbatim,))
+        best, evidence = self._find_best(claim, named)
+        if evidence is None:
+            return Attribution(0.0, ())
+        if best.score < SUPPORT_FLOOR:
+            parts = self._find_parts(claim, named)
+            if parts is not None and parts.support > best.score:
+                return parts
+        return Attribution(best.score, (evidence,), best.conflict)
+
+    def _find_verbatim(self, claim: ReadText, named: Sequence[int]) -> Evidence | None:
+        """The sentences, at most three in a row, in which the claim's words stand as they are."""
+        run = f" {' '.join(token.word for token in claim.tokens)} "
+        for passage in self._ordered(named):
+            if run not in passage.run:
+                continue
+            sentences = passage.sentences
+            for number, first in enumerate(sentences):
+                words = " "
+                for last in sentences[number : number + _MAX_VERBATIM]:
+                    words += last.run.lstrip()
+                    if run not in words:
+                        continue
+                    if first is last and run != words and not _says_all(claim, first):
+                        break
+                    return _make(passage.hit, first, last, 1.0)
+        return None
+
+    def _find_best(self, claim: ReadText, named: Sequence[int]) -> tuple[Support, Evidence | None]:
+        ranked: list[tuple[float, ReadPassage, ReadSentence]] = []
+        for passage in self._ordered(named):
+            bonus = _MARGIN if self._is_named(passage, named) else 0.0
+            shares = passage.measure_shares(claim)
+            for share, sentence in zip(shares, passage.sentences, strict=True):
+                if share > 0:
+                    ranked.append((share + bonus, passage, sentence))
+        ranked.sort(key=lambda item: -item[0])
+        best, evidence = Support(0.0), None
+        for bonus_share, passage, sentence in ranked[:_NUM_CANDIDATES]:
+            # A sentence on the very matter that says otherwise outweighs a remote one.
+            if bonus_share < ranked[0][0] - _MAX_DISTANCE:
+                break
+            support = check_support(claim, sentence.read, sentence.around)
+            support = _check_row(claim, passage, sentence, support)
+            if evidence is None or support.score > best.score + 1e-9:
+                best = support
+                evidence = _make(passage.hit, sentence, sentence, support.score)
+        return best, evidence
+
+    def _find_parts(self, claim: ReadText, named: Sequence[int]) -> Attribution | None:
+        """The claim in parts, each backed by a sentence of its own; None if one of them is not."""
+        parts = _split_clauses(claim.text)
+        if len(parts) < 2:
+            return None
+        scores: list[float] = []
+        evidence: list[Evidence] = []
+        for part in parts:
+            read = read_text(part)
+            best, found = self._find_best(read, named)
+            if found is None or best.score < SUPPORT_FLOOR:
+                return None
+            scores.append(best.score)
+            if found not in evidence:
+                evidence.append(found)
+        support = min(scores)
+        return Attribution(support, tuple(replace(e, support=support) for e in evidence[:3]))
+
+    def _ordered(self, named: Sequence[int]) -> list[ReadPassage]:
+        """The passages, those that the model named first."""
+        chosen = [p for p in self._passages if self._is_named(p, named)]
+        return chosen + [p for p in self._passages if p not in chosen]
+
+    def _is_named(self, passage: ReadPassage, named: Sequence[int]) -> bool:
+        return self._passages.index(passage) + 1 in named
 
 
 def find_evidence(sentence: str, hits: Sequence[Hit]) -> Evidence | None:
-    """The span among `hits` with the highest support; None if no word is shared with any.
-
-    `start` and `end` are offsets into the hit's document text. Spans of one sentence and of two
-    neighbouring ones are tried.
-    """
-    claim = strip_marks(sentence)
-    best: Evidence | None = None
-    for hit in hits:
-        quotable = [found for found, _ in quotable_of(hit)]
-        spans = [(s.start, s.end) for s in quotable]
-        spans += [(a.start, b.end) for a, b in pairwise(quotable)]
-        for start, end in spans:
-            support = measure_support(claim, hit.passage.text[start:end])
-            if support > 0 and (best is None or support > best.support + 1e-9):
-                offset = hit.passage.start
-                best = Evidence(hit, offset + start, offset + end, support)
-    return best
+    """The span among `hits` with the highest support; None if no word is shared with any."""
+    found = Attributor(hits).attribute(sentence)
+    return replace(found.evidence[0], support=found.support) if found.evidence else None
 
 
 def measure_support(claim: str, span: str) -> float:
-    """How far `span` backs `claim`, 0..1: 1.0 if the claim stands in it verbatim.
-
-    Otherwise the share of the claim's topic words found in the span, and at most 0.4 as soon as a
-    number, a name or the negation of the claim differs: a sentence with one altered fact shares all
-    its other words with its source.
-    """
-    claim_words, span_words = find_words(claim), find_words(span)
-    if not claim_words:
+    """How far `span` alone backs `claim`, 0..1: 1.0 if the claim stands in it verbatim."""
+    read, against = read_text(strip_marks(claim)), read_text(span)
+    if not read.tokens:
         return 0.0
-    if _contains_run(span_words, claim_words):
+    run = " ".join(token.word for token in read.tokens)
+    words = " ".join(token.word for token in against.tokens)
+    support = check_support(read, against)
+    if f" {run} " in f" {words} " and (run == words or support.conflict is None):
         return 1.0
-    stems = list(dict.fromkeys(find_topic_words(claim)))
-    if not stems:
-        return 0.0
-    present = set(find_topic_words(span)) | set(span_words)
-    share = sum(
-        1 for s in stems if s in present or any(match_stem(s, other) for other in present)
-    ) / len(stems)
-    if not _agrees(claim, span, set(claim_words), set(span_words)):
-        return min(share, 0.4)
-    return share
+    return support.score
 
 
-def _contains_run(words: Sequence[str], run: Sequence[str]) -> bool:
-    return f" {' '.join(run)} " in f" {' '.join(words)} "
+def _says_all(claim: ReadText, sentence: ReadSentence) -> bool:
+    """Whether the words in common mean the same: part of a sentence may lack its negation."""
+    return check_support(claim, sentence.read, sentence.around).conflict is None
 
 
-def _agrees(claim: str, span: str, claim_words: set[str], span_words: set[str]) -> bool:
-    """Whether the claim's numbers and names stand in the span and both negate alike."""
-    if not _find_numbers(claim, claim_words) <= _find_numbers(span, span_words):
-        return False
-    lowered = {w.casefold() for w in re.findall(r"\w+", span)}
-    if any(name.casefold() not in lowered for name in _NAME.findall(claim)):
-        return False
-    return _negates(claim) == _negates(span)
+def _check_row(
+    claim: ReadText, passage: ReadPassage, sentence: ReadSentence, support: Support
+) -> Support:
+    """A table's row backs nothing that is said of another row."""
+    if not sentence.key or claim.stems & sentence.key & passage.row_keys:
+        return support
+    if claim.stems & (passage.row_keys - sentence.key):
+        return Support(min(support.score, CONFLICT_SUPPORT), "another row of the table is meant")
+    return support
 
 
-def _find_numbers(text: str, words: set[str]) -> set[str]:
-    numbers = {match.strip(".,:/-").replace(",", "") for match in _NUMBER.findall(text)}
-    return numbers | {_NUMERALS[word] for word in words if word in _NUMERALS}
+def _make(hit: Hit, first: ReadSentence, last: ReadSentence, support: float) -> Evidence:
+    offset = hit.passage.start
+    return Evidence(hit, offset + first.sentence.start, offset + last.sentence.end, support)
 
 
-def _negates(text: str) -> bool:
-    plain = re.findall(r"\w+", re.sub(r"['’]", "", text.casefold()))
-    return any(word in _NEGATIONS for word in plain)
+def _split_clauses(text: str) -> list[str]:
+    """Parts of a sentence with at least two content words each."""
+    parts: list[str] = []
+    position = 0
+    for match in _CLAUSE.finditer(text):
+        part = text[position : match.start()]
+        if len(read_text(part).content) >= _MIN_CLAUSE_WORDS:
+            parts.append(part)
+            position = match.end()
+    rest = text[position:]
+    if parts and len(read_text(rest).content) < _MIN_CLAUSE_WORDS:
+        parts[-1] = text[text.index(parts[-1]) :]
+    elif rest.strip():
+        parts.append(rest)
+    return parts
 
 
 class CitationList:

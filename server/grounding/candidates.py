@@ -16,6 +16,10 @@ from models.text.ranking import (
     rank_sentences,
 )
 from models.text.sentences import Sentence
+from server.grounding.instructions import EXCLUDED, weigh_instructions
+
+# What a sentence loses that surely addresses the model; one that may, half of it.
+_DOUBT_COST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,10 @@ class CandidateRanker:
         self._weights = weights or SignalWeights()
 
     def rank(self, question: str, hits: Sequence[Hit]) -> list[Candidate]:
-        """The quotable sentences of `hits`, each once, best first, at most `max_embedded`."""
+        """The quotable sentences of `hits`, each once, best first, at most `max_embedded`.
+
+        A sentence that addresses the model instead of a reader is none of them.
+        """
         passages = [ScoredPassage(hit.passage.text, find_heading(hit), hit.score) for hit in hits]
         ranked = rank_sentences(
             question,
@@ -66,20 +73,26 @@ class CandidateRanker:
             weights=self._weights,
             max_embedded=self._max_embedded,
         )
-        return [
-            Candidate(
-                hit=hits[item.passage],
-                sentence=item.sentence,
-                start=hits[item.passage].passage.start + item.sentence.start,
-                end=hits[item.passage].passage.start + item.sentence.end,
-                context=item.context,
-                score=item.score,
-                meaning=item.meaning,
-                words=item.words,
-                signals=item.signals,
-            )
-            for item in ranked
-        ]
+        doubts = [weigh_instructions(hit.passage.text) for hit in hits]
+        candidates: list[Candidate] = []
+        for item in ranked:
+            hit, doubt = hits[item.passage], doubts[item.passage].get(item.sentence.start, 0.0)
+            if doubt < EXCLUDED:
+                candidate = Candidate(
+                    hit=hit,
+                    sentence=item.sentence,
+                    start=hit.passage.start + item.sentence.start,
+                    end=hit.passage.start + item.sentence.end,
+                    context=item.context,
+                    score=item.score - _DOUBT_COST * doubt,
+                    meaning=item.meaning,
+                    words=item.words,
+                    signals=item.signals,
+                )
+                candidates.append(candidate)
+        if any(doubts):
+            candidates.sort(key=lambda candidate: -candidate.score)
+        return candidates
 
 
 def find_heading(hit: Hit) -> str:
@@ -89,4 +102,10 @@ def find_heading(hit: Hit) -> str:
 
 def quotable_of(hit: Hit) -> list[tuple[Sentence, str]]:
     """Sentences of a hit that may be quoted, each with what it hangs on."""
-    return find_quotable(hit.passage.text, find_heading(hit))
+    text = hit.passage.text
+    doubts = weigh_instructions(text)
+    return [
+        (sentence, context)
+        for sentence, context in find_quotable(text, find_heading(hit))
+        if doubts.get(sentence.start, 0.0) < EXCLUDED
+    ]

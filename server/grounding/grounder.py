@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Generation, Message, SamplingSettings
@@ -16,12 +16,13 @@ from server.grounding.abstention import (
     Signals,
     read_signals,
 )
-from server.grounding.attribution import strip_marks
 from server.grounding.candidates import Candidate, CandidateRanker
-from server.grounding.choice import Choice, ChoiceRules, choose
+from server.grounding.choice import Choice, choose
 from server.grounding.conversation import Conversation, read_conversation
-from server.grounding.drafting import DraftWriter, Unsupported
+from server.grounding.drafting import DraftWriter
+from server.grounding.marks import strip_marks
 from server.grounding.neighbours import widen_hits
+from server.grounding.passages import PassageReader
 from server.grounding.prompt import (
     INSTRUCTION,
     NO_PROMPT,
@@ -32,46 +33,15 @@ from server.grounding.prompt import (
 )
 from server.grounding.quoting import QuoteWriter
 from server.grounding.rewrite import rewrite_searches
+from server.grounding.rules import GroundingRules
 from server.grounding.searching import search_all
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, Writer, WrittenStream
-from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope, Mode
+from server.grounding.types import AnswerStream, DroppedPassage, GroundingScope
 
-REFUSAL = "I could not find this in the documents."
 # Turns that rows of the bundled model held: two exchanges and the question.
 _NUM_TURNS_READ = 5
 # Enough to tell one sentence from the others.
 _NUM_OPENING_WORDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class GroundingRules:
-    """How answers are grounded unless a request says otherwise.
-
-    `num_found` passages are searched, `max_passages` of them enter the prompt. `answer_tokens` is
-    kept free in the context for answers whose length the request leaves open, `quote_tokens` for
-    quotes, which are short whatever the request allows. `is_instructed` says whether the model
-    needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
-    that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its sentences
-    begin as those do that mode quote would choose. `abstention` None means what suits the model.
-    Passages that are shown whole bring up to `neighbour_tokens` of their sections along.
-    `rewrites_by_model` has the model put follow-up questions into words that stand alone; without
-    it rules do.
-    """
-
-    mode: Mode = "quote"
-    num_found: int = 12
-    max_passages: int = 6
-    answer_tokens: int = 512
-    quote_tokens: int = 320
-    unsupported: Unsupported = "flag"
-    is_instructed: bool = True
-    copy_bias: float = 12.0
-    is_guided: bool = True
-    refusal: str = REFUSAL
-    neighbour_tokens: int = 600
-    rewrites_by_model: bool = False
-    choice: ChoiceRules = field(default_factory=ChoiceRules)
-    abstention: Abstention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +70,7 @@ class GroundingService:
         self._ranker = CandidateRanker(embedder)
         default = FOR_EXCERPTS if self._reads_excerpts else FOR_ANY_MODEL
         self._abstention = self._rules.abstention or default
+        self._reader = PassageReader()
         self._refusal_opening = self._find_refusal_opening() if self._reads_excerpts else -1
 
     async def answer(
@@ -128,7 +99,7 @@ class GroundingService:
         if mode == "answer":
             generation, writer = self._draft(case.grounded, sampling, choices)
         elif choices:
-            writer = QuoteWriter(case.grounded, choices)
+            writer = QuoteWriter(case.grounded, choices, has_live_links=self._rules.has_live_links)
             generation = writer.start(self._engine, sampling)
         else:
             return RefusalStream(mode, self._rules.refusal, case.grounded, clock, evidence=evidence)
@@ -300,7 +271,13 @@ class GroundingService:
                 sampling, copy_bias=rules.copy_bias, logit_bias=bias, outline=outline
             )
         generation = self._engine.generate(grounded.prompt, sampling)
-        writer = DraftWriter(grounded.hits, unsupported=rules.unsupported, refusal=rules.refusal)
+        writer = DraftWriter(
+            grounded.hits,
+            unsupported=rules.unsupported,
+            refusal=rules.refusal,
+            has_live_links=rules.has_live_links,
+            reader=self._reader,
+        )
         return generation, writer
 
     async def _answer_bare(

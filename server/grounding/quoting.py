@@ -9,6 +9,7 @@ from models.protocols import Engine, Generation, SamplingSettings
 from server.grounding.attribution import CitationList
 from server.grounding.choice import Choice
 from server.grounding.grammar import OPENERS, QuotedSentence, build_grammar
+from server.grounding.neutral import neutralise
 from server.grounding.prompt import GroundedPrompt
 from server.grounding.streams import EchoWriter
 from server.grounding.types import Citation, Decision, SentenceSupport
@@ -27,7 +28,10 @@ class QuoteWriter(EchoWriter):
 
     decision: Decision = "answered"
 
-    def __init__(self, grounded: GroundedPrompt, choices: Sequence[Choice]) -> None:
+    def __init__(
+        self, grounded: GroundedPrompt, choices: Sequence[Choice], *, has_live_links: bool = False
+    ) -> None:
+        """`has_live_links`: links and images in the sentences stay Markdown."""
         super().__init__()
         self._prompt = grounded.prompt
         listed = CitationList(grounded.hits)
@@ -35,9 +39,9 @@ class QuoteWriter(EchoWriter):
         for choice in choices:
             candidate = choice.candidate
             citation = listed.add(candidate.hit, candidate.start, candidate.end)
-            self._planned.append(
-                PlannedQuote(QuotedSentence(candidate.text, citation.index), citation)
-            )
+            text = candidate.text if has_live_links else neutralise(candidate.text).strip()
+            if text:
+                self._planned.append(PlannedQuote(QuotedSentence(text, citation.index), citation))
 
     def start(self, engine: Engine, sampling: SamplingSettings) -> Generation:
         """Queue the generation; raises what `Engine.generate` raises."""

@@ -14,7 +14,8 @@ from index.collection import Library
 from index.retriever import HybridRetriever
 from ingest.pipeline import ingest
 from server.components import Services
-from server.grounding.grounder import GroundingRules, GroundingService
+from server.grounding.grounder import GroundingService
+from server.grounding.rules import GroundingRules
 from tests.fakes import HashingEmbedder, ScriptedEngine
 from tests.server.scripted import LoadedServices, RunningServer, ServerSetup, run_server
 

@@ -14,7 +14,7 @@ from server import assembly, cli
 from server.config import Settings
 from server.evaluation import session
 from server.grounding.abstention import Abstention
-from server.grounding.grounder import GroundingRules
+from server.grounding.rules import GroundingRules
 from tests.fakes import HashingEmbedder
 from tests.server.evaluation.studies import (
     ASKED,

@@ -18,7 +18,7 @@ from server.evaluation.session import Source, open_material
 from server.evaluation.study import OpenModel, Plan, Results, run_study
 from server.evaluation.systems import Role, System
 from server.grounding.abstention import Abstention
-from server.grounding.grounder import REFUSAL, GroundingRules
+from server.grounding.rules import REFUSAL, GroundingRules
 from server.grounding.types import Mode
 from tests.fakes import HashingEmbedder, ScriptedEngine
 

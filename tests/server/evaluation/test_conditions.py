@@ -22,7 +22,7 @@ from server.evaluation.questions import Question, QuestionSet, read_question_set
 from server.evaluation.runner import Material
 from server.evaluation.session import Source
 from server.evaluation.study import Plan, Results
-from server.grounding.grounder import REFUSAL
+from server.grounding.rules import REFUSAL
 from server.grounding.types import Mode
 from tests.fakes import HashingEmbedder
 from tests.server.evaluation.studies import (

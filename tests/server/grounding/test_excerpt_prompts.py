@@ -15,7 +15,8 @@ from models.protocols import Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, MAX_LINES, PASSAGES_KEY
 from server.grounding.abstention import Abstention
 from server.grounding.grammar import quote_literal
-from server.grounding.grounder import REFUSAL, GroundingRules, GroundingService
+from server.grounding.grounder import GroundingService
+from server.grounding.rules import REFUSAL, GroundingRules
 from server.grounding.types import AnswerEnd, GroundingScope, Mode
 from tests.fakes import HashingEmbedder, ScriptedEngine
 

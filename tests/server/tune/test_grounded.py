@@ -18,7 +18,7 @@ from models.imitation.collecting.grounded import GroundedMode, check_answer
 from models.imitation.collecting.seeds import GROUNDED_SEEDS, SeedSet, read_seeds
 from models.imitation.errors import RunDamaged, TrainingDataInvalid
 from server.commands.tune.collecting import LibraryPassages
-from server.grounding.grounder import REFUSAL
+from server.grounding.rules import REFUSAL
 from tests.fakes import HashingEmbedder
 from tests.models.imitation.collecting.runs import collect, read
 from tests.models.imitation.collecting.scripted_teacher import (
