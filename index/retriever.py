@@ -79,7 +79,8 @@ class HybridRetriever:
             else:
                 scores = fuse_scores(lists, depth)
             ranked = sorted(scores, key=lambda id_: (-scores[id_], id_))
-            passages = rows.read_passages(connection, ranked)
+            # Twice what is wanted: some may have been deleted since the vectors were searched.
+            passages = rows.read_passages(connection, ranked[: 2 * max_hits])
             best = [passages[id_] for id_ in ranked if id_ in passages][:max_hits]
             documents = rows.read_documents_by_id(connection, [p.document_id for p in best])
         dense_scores = dict(dense)
