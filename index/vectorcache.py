@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import threading
 from pathlib import Path
@@ -46,7 +47,8 @@ class VectorCache:
         Raises `CollectionNotFound` or a storage error; nothing is lost then.
         """
         index = self.find(name)
-        if index.layout.is_outgrown(index.num_vectors, self._max_flat):
+        is_outgrown = index.layout.is_outgrown(index.num_vectors, self._max_flat)
+        if is_outgrown:
             index = self._rebuild(name)
         # In one transaction with the note of which file it is: one that outlived its database,
         # say because that was put back from a copy, is never taken for this one.
@@ -60,6 +62,10 @@ class VectorCache:
             )
             trim_log(connection, row, index.stamp.generation)
         self._tried[row.id] = file_key
+        if is_outgrown:
+            # Lists take up to twice their room while they are filled; read back, they fit.
+            with self._lock:
+                self._indexes[row.id] = self._load(dataclasses.replace(row, file_key=file_key))
 
     def forget(self, row: CollectionRow) -> None:
         """Drop a deleted collection's vectors and their file."""
