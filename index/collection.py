@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,11 +10,9 @@ from index.errors import DocumentNotFound
 from index.filters import Filter
 from index.fts import erase_words
 from index.layouts import MAX_FLAT
-from index.replay import build_vectors, change_embedder, check_embedder, replay, trim_log
-from index.schema import storage_errors
+from index.replay import change_embedder, check_embedder
 from index.selections import SelectionCache, Selections
 from index.store import (
-    CollectionRow,
     Store,
     advance_generation,
     count_collection,
@@ -26,6 +22,7 @@ from index.store import (
     read_collections,
 )
 from index.types import CollectionInfo, Document, DocumentDraft, Passage
+from index.vectorcache import VectorCache
 from index.vectors import VectorIndex
 from models.protocols import Embedder, EmbedderIdentity, Vectors
 
@@ -52,10 +49,7 @@ class Library:
         self.data_dir = data_dir
         self.store = Store(data_dir, busy_timeout_s)
         self._embedder = embedder
-        self._vectors: dict[int, VectorIndex] = {}
-        self._max_flat = max_flat
-        self._file_keys: dict[int, str] = {}
-        self._vectors_lock = threading.RLock()
+        self._vectors = VectorCache(self.store, data_dir / "vectors", max_flat)
         self._selections = SelectionCache()
 
     def __enter__(self) -> Library:
@@ -103,9 +97,7 @@ class Library:
                 rows.remove_document(connection, row, document.id, generation)
             connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
             erase_words(connection)
-        with self._vectors_lock, storage_errors(self.store.path):
-            self._vectors.pop(row.id, None)
-            self._vectors_path(row).unlink(missing_ok=True)
+        self._vectors.forget(row)
         self.store.empty_journal()
         return info
 
@@ -242,20 +234,8 @@ class Library:
             return self._selections.find(connection, names, filters)
 
     def vectors(self, name: str) -> VectorIndex:
-        """The collection's vectors, level with the database.
-
-        Cheap where nothing has changed: one row is read. Raises `CollectionNotFound` or a storage
-        error.
-        """
-        with self._vectors_lock, self.store.reading() as connection:
-            row = read_collection(connection, name)
-            index = self._vectors.get(row.id)
-            if index is None or self._is_outdated(row, index):
-                index = self._load_vectors(row)
-            if (index.stamp.key, index.stamp.generation) != (row.vectors_key, row.generation):
-                index = replay(connection, name, index, self._max_flat)
-            self._vectors[row.id] = index
-            return index
+        """The collection's vectors, level with the database, as `VectorCache.find` says."""
+        return self._vectors.find(name)
 
     def settle(self, name: str) -> None:
         """Finish a run of changes to a collection: call it once behind the last `put`.
@@ -264,44 +244,7 @@ class Library:
         journal, and shortens the log of deletions. Raises `CollectionNotFound` or a storage
         error; nothing is lost then, the next open replays.
         """
-        index = self.vectors(name)
-        if index.layout.is_outgrown(index.num_vectors, self._max_flat):
-            index = self._rebuild_vectors(name)
-        # In one transaction with the note of which file it is: one that outlived its database,
-        # say because that was put back from a copy, is never taken for this one.
+        self._vectors.save(name)
         with self.store.writing() as connection:
-            row = read_collection(connection, name)
-            file_key = secrets.token_hex(8)
-            index.save(self._vectors_path(row), file_key)
-            connection.execute(
-                "UPDATE collections SET file_key = ?, layout = ?, recall = ? WHERE id = ?",
-                (file_key, index.layout.kind, index.layout.recall, row.id),
-            )
-            self._file_keys[row.id] = file_key
-            trim_log(connection, row, index.stamp.generation)
             erase_words(connection)
         self.store.empty_journal()
-
-    def _rebuild_vectors(self, name: str) -> VectorIndex:
-        """The vectors laid out anew; searches go on with the former ones meanwhile."""
-        with self.store.reading() as connection:
-            row = read_collection(connection, name)
-            built = build_vectors(connection, row, self._max_flat)
-        with self._vectors_lock:
-            self._vectors[row.id] = built
-        return self.vectors(name)
-
-    def _is_outdated(self, row: CollectionRow, index: VectorIndex) -> bool:
-        """True where another process has laid the vectors out anew, in a file not yet tried."""
-        is_new = self._file_keys.get(row.id) != row.file_key
-        return is_new and row.layout != index.layout.kind
-
-    def _load_vectors(self, row: CollectionRow) -> VectorIndex:
-        path = self._vectors_path(row)
-        self._file_keys[row.id] = row.file_key
-        with storage_errors(self.store.path):
-            index = VectorIndex.load(path, row.file_key, row.vectors_key, row.embedder.dimension)
-        return index or VectorIndex(row.vectors_key, row.embedder.dimension)
-
-    def _vectors_path(self, row: CollectionRow) -> Path:
-        return self.data_dir / "vectors" / f"{row.name}.faiss"

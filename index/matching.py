@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
 # At least up to here rows are counted; see `choose_limit`.
-_MIN_LIMIT = 10_000
+_MIN_LIMIT = 5_000
 
 Ranked = list[tuple[int, float]]
 

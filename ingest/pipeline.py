@@ -57,10 +57,14 @@ class IngestSummary:
 
 @dataclass(frozen=True, slots=True)
 class IngestSettings:
-    """Limits of a run, and how documents are split."""
+    """Limits of a run, how documents are split, and the attributes that all of them get.
+
+    Without `attributes` a document that is there already keeps its own.
+    """
 
     max_file_bytes: int = MAX_FILE_BYTES
     split: SplitSettings = field(default_factory=SplitSettings)
+    attributes: Mapping[str, str | float | bool] | None = None
 
 
 Attributes = Mapping[str, str | float | bool]
@@ -180,11 +184,18 @@ class _Run:
         claimed.add(file.path)
         read = read_file(file.location, file.path, self._settings.max_file_bytes)
         former = self._library.find(self._collection, file.path)
+        attributes = self._settings.attributes
+        if attributes is None and former is not None:
+            attributes = former.attributes
         if former is not None and former.content_hash == read.content_hash:
+            if former.attributes != attributes:
+                self._library.set_attributes(former.id, attributes or {})
             self._summary.unchanged.append(file.path)
             self._done(file.path)
             return
-        draft, notes = prepare_document(read.content, file.path, read.content_hash, self._splitter)
+        draft, notes = prepare_document(
+            read.content, file.path, read.content_hash, self._splitter, attributes
+        )
         self._summary.notes += [(file.path, note) for note in notes]
         self._pending.append((draft, former is not None))
 

@@ -13,7 +13,7 @@ from server.commands.output import printable, write, write_json, write_table
 
 if TYPE_CHECKING:
     from index.collection import Library
-    from index.types import Document
+    from index.types import CollectionInfo, Document
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -80,6 +80,8 @@ def list_collections(context: typer.Context, as_json: AsJson = False) -> None:
                     "num_passages": c.num_passages,
                     "embedder_model": c.embedder_model,
                     "created_s": c.created_s,
+                    "layout": c.layout,
+                    "recall": c.recall,
                 }
                 for c in collections
             ]
@@ -87,8 +89,11 @@ def list_collections(context: typer.Context, as_json: AsJson = False) -> None:
     elif not collections:
         write("There are no collections; `mynah ingest PATH` makes one.")
     else:
-        rows = [(c.name, c.num_documents, c.num_passages, c.embedder_model) for c in collections]
-        write_table(("COLLECTION", "DOCUMENTS", "PASSAGES", "EMBEDDER"), rows)
+        rows = [
+            (c.name, c.num_documents, c.num_passages, c.embedder_model, _describe_vectors(c))
+            for c in collections
+        ]
+        write_table(("COLLECTION", "DOCUMENTS", "PASSAGES", "EMBEDDER", "VECTORS"), rows)
 
 
 @contextmanager
@@ -111,4 +116,11 @@ def _to_json(document: Document) -> dict[str, object]:
         "num_passages": document.num_passages,
         "num_pages": len(document.page_starts) or None,
         "created_s": document.created_s,
+        "attributes": dict(document.attributes),
     }
+
+
+def _describe_vectors(collection: CollectionInfo) -> str:
+    if collection.recall is None:
+        return collection.layout
+    return f"{collection.layout}, recall {collection.recall:.3f}"

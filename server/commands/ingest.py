@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,10 @@ def ingest(
     collection: Annotated[
         str, typer.Option(help="Collection to add to.", metavar="NAME")
     ] = DEFAULT_COLLECTION,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(help="Give the documents an attribute to filter by.", metavar="KEY=VALUE"),
+    ] = None,
     reembed: Annotated[
         bool, typer.Option("--reembed", help="First embed the collection anew.")
     ] = False,
@@ -38,6 +43,7 @@ def ingest(
     """Add files and folders to a collection."""
     if not paths and not reembed:
         raise typer.BadParameter("give at least one file or folder", param_hint="PATH")
+    attributes = _read_attributes(attribute)
     from server.assembly import make_embedder, open_library
 
     options: CommandContext = context.obj
@@ -48,7 +54,7 @@ def ingest(
             _reembed(collection, library, embedder, as_json=as_json and not paths)
         if not paths:
             return
-        summary = _ingest(paths, collection, library, embedder, settings)
+        summary = _ingest(paths, collection, library, embedder, settings, attributes=attributes)
     if as_json:
         write_json(_to_json(collection, summary))
     else:
@@ -57,8 +63,31 @@ def ingest(
         raise typer.Exit(1)
 
 
+def _read_attributes(given: list[str] | None) -> dict[str, str | float | bool] | None:
+    """`KEY=VALUE` pairs; a value that JSON reads as a number or boolean is one."""
+    if not given:
+        return None
+    attributes: dict[str, str | float | bool] = {}
+    for pair in given:
+        key, mark, text = pair.partition("=")
+        if not key or not mark:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--attribute")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        attributes[key] = value if isinstance(value, int | float | bool) else text
+    return attributes
+
+
 def _ingest(
-    paths: list[Path], collection: str, library: Library, embedder: Embedder, settings: Settings
+    paths: list[Path],
+    collection: str,
+    library: Library,
+    embedder: Embedder,
+    settings: Settings,
+    *,
+    attributes: dict[str, str | float | bool] | None,
 ) -> IngestSummary:
     from ingest.pipeline import IngestSettings
     from ingest.pipeline import ingest as run_ingest
@@ -72,7 +101,9 @@ def _ingest(
                 library,
                 embedder,
                 progress=show,
-                settings=IngestSettings(max_file_bytes=settings.max_file_bytes),
+                settings=IngestSettings(
+                    max_file_bytes=settings.max_file_bytes, attributes=attributes
+                ),
             )
         except KeyboardInterrupt:
             write_error("stopped; what was committed is in, the same command takes in the rest")

@@ -186,5 +186,5 @@ def test_a_budget_leaves_out_rows_but_changes_no_score(
 
 def test_a_phrase_of_half_the_rows_is_too_common() -> None:
     assert [choose_limit(num) for num in (0, 1, 100, 100_000, 1_000_000)] == [
-        1, 1, 50, 10_000, 50_000,
+        1, 1, 50, 5_000, 50_000,
     ]  # fmt: skip

@@ -64,6 +64,25 @@ def test_a_folder_is_taken_in_with_relative_paths(
     assert hit.document.title == "Leave"
 
 
+def test_documents_get_the_attributes_of_the_run_and_keep_them_in_later_ones(
+    folder: Path, library: Library, embedder: HashingEmbedder
+) -> None:
+    def attributes() -> list[dict[str, object]]:
+        return [dict(document.attributes) for document in library.documents("docs")]
+
+    settings = IngestSettings(attributes={"team": "hr", "year": 2024})
+    ingest([folder], "docs", library, embedder, settings=settings)
+    assert attributes() == [{"team": "hr", "year": 2024}] * 3
+    (folder / "it.txt").write_text("Laptops are replaced after 5 years.")
+    assert take(folder, library, embedder).updated == ["it.txt"]
+    assert attributes() == [{"team": "hr", "year": 2024}] * 3
+    settings = IngestSettings(attributes={"team": "it"})
+    num_encoded = embedder.num_encoded
+    summary = ingest([folder / "it.txt"], "docs", library, embedder, settings=settings)
+    assert (summary.unchanged, embedder.num_encoded) == (["it.txt"], num_encoded)
+    assert attributes() == [{"team": "hr", "year": 2024}, {"team": "it"}, attributes()[2]]
+
+
 def test_the_same_folder_again_does_nothing(
     folder: Path, library: Library, embedder: HashingEmbedder
 ) -> None:

@@ -106,6 +106,17 @@ def test_documents_and_collections_are_listed(mynah: Run, folder: Path) -> None:
     assert mynah("documents", "--collection", "none")[0] == 1
 
 
+def test_attributes_are_given_at_ingestion(mynah: Run, folder: Path) -> None:
+    given = ["--attribute", "team=hr", "--attribute", "year=2024", "--attribute", "open=true"]
+    assert mynah("ingest", folder, "--collection", "hr", *given)[0] == 0
+    listed = json.loads(mynah("documents", "--json")[1])
+    assert [row["attributes"] for row in listed] == [{"team": "hr", "year": 2024, "open": True}] * 2
+    assert mynah("ingest", folder, "--attribute", "team")[0] == 2
+    (row,) = json.loads(mynah("collections", "--json")[1])
+    assert (row["layout"], row["recall"]) == ("flat", None)
+    assert mynah("collections")[1].splitlines()[0].split()[-1] == "VECTORS"
+
+
 def test_documents_are_deleted_by_id_by_path_and_all_at_once(mynah: Run, folder: Path) -> None:
     mynah("ingest", folder)
     (first, _) = json.loads(mynah("documents", "--json")[1])
