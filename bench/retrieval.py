@@ -71,12 +71,14 @@ class CachedEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Where the evidence of one question came back: `ranks` of the hits that hold any of it.
+    """Where the evidence of one question came back.
 
-    `num_evidence` passages hold it at best; `elapsed_ms` is that of the searches.
+    `ranks` are those of the hits that hold its first evidence, `all_ranks` of those that hold any
+    of its `num_evidence` pieces; `elapsed_ms` is that of the searches.
     """
 
     ranks: tuple[int, ...]
+    all_ranks: tuple[int, ...]
     num_evidence: int
     elapsed_ms: float
 
@@ -92,18 +94,17 @@ class Finding:
     @property
     def ndcg(self) -> float:
         """Discounted gain of the first ten hits over that of the best order, gains 0 or 1."""
-        gain = sum(1 / math.log2(rank + 1) for rank in self.ranks if rank <= _NDCG_DEPTH)
-        num_best = min(max(self.num_evidence, len(self.ranks)), _NDCG_DEPTH)
+        gain = sum(1 / math.log2(rank + 1) for rank in self.all_ranks if rank <= _NDCG_DEPTH)
+        num_best = min(max(self.num_evidence, len(self.all_ranks)), _NDCG_DEPTH)
         best = sum(1 / math.log2(rank + 1) for rank in range(1, num_best + 1))
         return gain / best if best else 0.0
 
 
-def holds_evidence(question: Question, hit: Hit) -> bool:
-    """True if the question's first evidence, whole, stands in the passage or in a copy of it."""
+def holds_evidence(question: Question, number: int, hit: Hit) -> bool:
+    """True if that evidence of the question, whole, stands in the passage or in a copy of it."""
     paths = {hit.document.path, *(document.path for document in hit.copies)}
-    return question.docs[0] in paths and _squeeze(question.evidence[0]) in _squeeze(
-        hit.passage.text
-    )
+    path = question.docs[min(number, len(question.docs) - 1)]
+    return path in paths and _squeeze(question.evidence[number]) in _squeeze(hit.passage.text)
 
 
 def find(retriever: HybridRetriever, question: Question, options: RankingOptions) -> Finding:
@@ -112,8 +113,15 @@ def find(retriever: HybridRetriever, question: Question, options: RankingOptions
     started_s = time.perf_counter()
     hits = search_all(retriever, searches, collections=None, max_hits=_DEPTH, ranking=options)
     elapsed_ms = (time.perf_counter() - started_s) * 1000
-    ranks = tuple(hit.rank for hit in hits if holds_evidence(question, hit))
-    return Finding(ranks, 1, elapsed_ms)
+    numbers = range(len(question.evidence))
+    return Finding(
+        ranks=tuple(hit.rank for hit in hits if holds_evidence(question, 0, hit)),
+        all_ranks=tuple(
+            hit.rank for hit in hits if any(holds_evidence(question, n, hit) for n in numbers)
+        ),
+        num_evidence=len(question.evidence),
+        elapsed_ms=elapsed_ms,
+    )
 
 
 def main() -> None:
