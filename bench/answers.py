@@ -36,7 +36,7 @@ def main() -> None:
         data_dir = options.data_dir or Path(scratch)
         with Library(data_dir, embedder) as library:
             ingest([options.set / "docs"], "eval", library, embedder)
-            engine = _open_engine(options.model)
+            engine = open_engine(options.model)
             service = GroundingService(
                 engine, HybridRetriever(library, embedder), embedder, _read_rules(options)
             )
@@ -85,7 +85,8 @@ def report(questions: list[Question], results: list[AnswerEnd]) -> None:
     print(f"median time of an answer: {statistics.median(totals):.0f} ms")
 
 
-def _open_engine(model: Path | None) -> Engine:
+def open_engine(model: Path | None) -> Engine:
+    """The engine of the model named, else of the one that is set; prints how long that took."""
     from models.engine import LlamaEngine
     from models.engine_settings import EngineSettings
     from server.assembly import find_model
