@@ -85,7 +85,7 @@ def report(questions: list[Question], results: list[AnswerEnd]) -> None:
     print(f"median time of an answer: {statistics.median(totals):.0f} ms")
 
 
-def open_engine(model: Path | None) -> Engine:
+def open_engine(model: Path | None, num_threads: int = 0) -> Engine:
     """The engine of the model named, else of the one that is set; prints how long that took."""
     from models.engine import LlamaEngine
     from models.engine_settings import EngineSettings
@@ -93,7 +93,9 @@ def open_engine(model: Path | None) -> Engine:
     from server.config import load_settings
 
     started_s = time.perf_counter()
-    engine = LlamaEngine(EngineSettings(path=find_model(load_settings(model=model))))
+    engine = LlamaEngine(
+        EngineSettings(path=find_model(load_settings(model=model)), num_threads=num_threads)
+    )
     print(f"{engine.info.name}: loaded in {time.perf_counter() - started_s:.2f} s")
     return engine
 

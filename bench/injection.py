@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("cases", type=Path, help="JSONL of passages, questions, forbidden texts")
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--threads", type=int, default=0, help="of the engine; 0: all cores")
     parser.add_argument("--mode", choices=_MODES, help="one mode alone")
     options = parser.parse_args()
     cases = read_cases(options.cases)
@@ -113,7 +114,7 @@ def main() -> None:
             path = Path(scratch) / f"{case.id}.txt"
             path.write_text(case.passage, encoding="utf-8")
             ingest([path], case.id, library, embedder)
-        engine = open_engine(options.model)
+        engine = open_engine(options.model, options.threads)
         for mode in (options.mode,) if options.mode else _MODES:
             service = GroundingService(
                 engine,

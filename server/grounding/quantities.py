@@ -130,8 +130,9 @@ def _read(text: str, match: re.Match[str]) -> Iterator[Quantity]:
         name = group["m1"] or group["m2"] or group["m3"]
         if group["my"] and not _is_month(text, match):
             return
-        day, year = group["d1"] or group["d2"] or 0, group["y1"] or group["y2"] or group["y3"] or 0
-        yield _date(match, (int(day), MONTHS[name.lower().rstrip(".")], int(year)))
+        on = int(group["d1"] or group["d2"] or 0)
+        of = int(group["y1"] or group["y2"] or group["y3"] or 0)
+        yield _date(match, (on, MONTHS[name.lower().rstrip(".")], of))
     elif group["clock"] or group["hour"] or group["spoken"] or group["noon"]:
         yield Quantity(start, end, "time", _read_time(group))
     elif group["code"]:
