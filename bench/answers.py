@@ -37,7 +37,7 @@ def main() -> None:
         data_dir = options.data_dir or Path(scratch)
         with Library(data_dir, embedder) as library:
             ingest([options.set / "docs"], "eval", library, embedder)
-            engine = _open_engine(options.model)
+            engine = open_engine(options.model)
             service = GroundingService(
                 engine, HybridRetriever(library, embedder), embedder, _read_rules(options)
             )
@@ -86,14 +86,17 @@ def report(questions: list[Question], results: list[AnswerEnd]) -> None:
     print(f"median time of an answer: {statistics.median(totals):.0f} ms")
 
 
-def _open_engine(model: Path | None) -> Engine:
+def open_engine(model: Path | None, num_threads: int = 0) -> Engine:
+    """The engine of the model named, else of the one that is set; prints how long that took."""
     from models.engine import LlamaEngine
     from models.engine_settings import EngineSettings
     from server.assembly import find_model
     from server.config import load_settings
 
     started_s = time.perf_counter()
-    engine = LlamaEngine(EngineSettings(path=find_model(load_settings(model=model))))
+    engine = LlamaEngine(
+        EngineSettings(path=find_model(load_settings(model=model)), num_threads=num_threads)
+    )
     print(f"{engine.info.name}: loaded in {time.perf_counter() - started_s:.2f} s")
     return engine
 

@@ -19,7 +19,7 @@ from index.types import Document, Hit, Passage
 from server.grounding.attribution import Attribution, Attributor
 from server.grounding.support import SUPPORT_FLOOR
 
-_SET = Path(__file__).parents[1] / "tests" / "data" / "attribution.jsonl"
+LABELLED = Path(__file__).parents[1] / "tests" / "data" / "attribution.jsonl"
 _SUPPORTED = ("verbatim", "paraphrased")
 _NUM_TIMED = 400
 
@@ -131,7 +131,7 @@ def measure_time(folder: Path) -> None:
 def main() -> None:
     """Run the measurement named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("set", type=Path, nargs="?", default=_SET)
+    parser.add_argument("set", type=Path, nargs="?", default=LABELLED)
     parser.add_argument("--docs", type=Path, help="folder of Markdown files for the time taken")
     parser.add_argument("--show", choices=("building", "held"), help="print what went wrong")
     options = parser.parse_args()

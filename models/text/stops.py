@@ -94,26 +94,22 @@ def _decide(text: str, match: re.Match[str], begin: int, end: int, is_open: bool
     if grouped is not False:
         return None if grouped is None else False
     if text[match.start()] in "。！？｡":
-        rest = text[after:end]
-        if text[after - 1] in "」』" and len(rest) < 3 and is_open:
-            return None
-        return not (text[after - 1] in "」』" and rest.startswith(_GOES_ON_AFTER_QUOTE))
+        return _ends_with_wide_stop(text[after - 1], text[after:end], is_open)
     following = _NEXT.match(text, after, end)
     if following is None:
         # Nothing but white space and opening marks is left.
         return None if is_open else not text[after:end].strip()
     first = following[1]
+    if first == "<":
+        # A tag or a mark of a chat template may begin.
+        behind = text[following.start(1) + 1 : min(following.start(1) + 2, end)]
+        is_attached = text[after] == "<"
+        if not behind and is_open:
+            return None
+        if is_attached or behind in ("|", "/"):
+            return behind in ("|", "/") or behind.isalpha()
     if first.islower():
         return False
-    if first == "<":
-        opened = text[following.start(1) + 1 : min(following.start(1) + 2, end)]
-        if not opened and is_open:
-            return None
-        if opened == "|" or (opened == "/" and text[after] == "<"):
-            # A mark of a chat template or the end of a tag.
-            return True
-        if text[after] == "<" and not opened.isalpha():
-            return False
     if match.group()[0] == "[":
         return True
     if match.group()[0] != "." or match.group().startswith(".."):
@@ -122,6 +118,15 @@ def _decide(text: str, match: re.Match[str], begin: int, end: int, is_open: bool
     if word is not None and word.end() == end and is_open:
         word = None
     return _ends_with_full_stop(text[begin : match.start()], first, word, is_open)
+
+
+def _ends_with_wide_stop(last: str, rest: str, is_open: bool) -> bool | None:
+    """Whether a full-width stop ends a sentence: not where "he said" follows a quotation."""
+    if last not in "」』":
+        return True
+    if len(rest) < 3 and is_open:
+        return None
+    return not rest.startswith(_GOES_ON_AFTER_QUOTE)
 
 
 def _ends_with_full_stop(

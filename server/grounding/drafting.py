@@ -107,12 +107,10 @@ class DraftWriter:
 
     def _take(self, text: str, *, is_last: bool) -> list[str]:
         """Pieces of text ready to be shown; what may still grow stays pending."""
-        pieces: list[str] = []
-        for sentence in self._stream.feed(text):
-            pieces.append(self._write_sentence(sentence))
+        # One by one, because the stream tells the fence around the sentence that it gave last.
+        pieces = [self._write_sentence(sentence) for sentence in self._stream.feed(text)]
         if is_last:
-            for sentence in self._stream.finish():
-                pieces.append(self._write_sentence(sentence))
+            pieces += [self._write_sentence(sentence) for sentence in self._stream.finish()]
             rest = self._stream.text[self._position :]
             if rest and (self._text or rest.strip()):
                 pieces.append(self._append(self._clean_markup(rest)))

@@ -63,18 +63,21 @@ _STRONG = re.compile(
             r"\b(?:reveal|print|repeat|output|show|leak|disclose)\b[^.!?]{0,20}\b(?:system|hidden|"
             r"secret) (?:prompt|instructions)\b",
             # The shape of the answer is dictated.
-            r"\b(?:reply|respond|answer)\b(?: to[^.!?]{0,30})? (?:only |solely |just |exactly )*with "
+            r"\b(?:reply|respond|answer)\b(?: to[^.!?]{0,30})? (?:only |solely |just |exactly )*"
+            r"with "
             rf"{_WORDING}",
-            r"\b(?:end|begin|start|finish|precede|prefix|close)\b[^.!?]{0,15}\b(?:every|each|all|your)\b"
-            r"[^.!?]{0,12}\b(?:answer|response|output)s?\b[^.!?]{0,15}\b(?:with|by)\b",
+            r"\b(?:end|begin|start|finish|precede|prefix|close)\b[^.!?]{0,15}"
+            r"\b(?:every|each|all|your)\b[^.!?]{0,12}\b(?:answer|response|output)s?\b[^.!?]{0,15}\b(?:with|by)\b",
             r"\b(?:append|add|insert|include|attach|put|place)\b[^.!?]{0,20}\b(?:image|link|url|line|"
             r"markdown|sentence|phrase|words?|token|code|text)\b[^.!?]{0,60}\b(?:to|in|into|of|after)\b"
             rf"[^.!?]{{0,12}}\b(?:your|every|each|the final) {_REPLY}s?\b",
-            r"\bwhen(?:ever)? (?:you )?(?:answer|reply|respond|summari[sz])\w*\b(?![^.!?,]*\b(?:phone|"
-            r"telephone|call|door|e-?mail|mail|ticket|customer|letter|message)\b)[^.!?]{0,40}[, ]"
+            r"\bwhen(?:ever)? (?:you )?(?:answer|reply|respond|summari[sz])\w*\b"
+            r"(?![^.!?,]*\b(?:phone|telephone|call|door|e-?mail|mail|ticket|customer|letter|message)\b)"
+            r"[^.!?]{0,40}[, ]"
             r"(?:you )?(?:also |always |must |please )*(?:cite|say|tell|add|include|mention|write|"
             r"recommend|append|direct|send|link)\b",
-            r"\b(?:answer|reply to|respond to) (?:every|all|any|each)(?: \w+)? questions? (?:with|by)\b",
+            r"\b(?:answer|reply to|respond to) (?:every|all|any|each)(?: \w+)? questions? "
+            r"(?:with|by)\b",
             r"\b(?:correct|right|only|true) answer to (?:any|every|all|the user|this|the) "
             r"?(?:question|user)",
             r"\bfrom now on\b[^.!?]{0,20}\b(?:answer|reply|respond|speak|call yourself)\b(?! the)",
@@ -127,9 +130,8 @@ def weigh_instructions(text: str) -> dict[int, float]:
     """
     comments = [match.span() for match in _COMMENT.finditer(text)]
     has_marks = _CHAT_MARK.search(text) is not None
-    if not (comments or has_marks or _STRONG.search(text) or _ROLE.search(text)):
-        if not _SUSPECT.search(text):
-            return {}
+    if not (comments or has_marks or any(p.search(text) for p in (_STRONG, _ROLE, _SUSPECT))):
+        return {}
     sentences = segment(text)
     strong = [_is_strong(sentence.text) for sentence in sentences]
     weights: dict[int, float] = {}

@@ -185,8 +185,9 @@ NEGATORS = frozenset(
 # Words that deny something without a negator.
 DENIALS = frozenset(
     stem(word)
-    for word in "forbid forbidden prohibit prohibited ban banned disallow drop drops dropped remove "
-    "removed stop stopped cease ceased fail failed refuse refused decline declined reject deny "
+    for word in "forbid forbidden prohibit prohibited ban banned disallow drop drops dropped "
+    "remove removed stop "
+    "stopped cease ceased fail failed refuse refused decline declined reject deny "
     "denied lack lacks lacking avoid exclude excluded exempt disable disabled unable impossible "
     "unless except optional voluntary closed unlimited unpaid unsafe illegal".split()
 )

@@ -11,8 +11,8 @@ import re
 
 from server.grounding.marks import MARK
 
-# On one line and in one table cell: a renderer ends both before it looks for code. A backslash takes
-# a backtick's meaning away.
+# On one line and in one table cell: a renderer ends both before it looks for code. A backslash
+# takes a backtick's meaning away.
 _CODE = re.compile(r"(?<![`\\])(`+)(?!`)([^\n\r|]+?)(?<!`)\1(?!`)")
 _LABEL = r"((?:[^\[\]]|\[[^\[\]]*\])*)"
 _TARGET = r"\(\s*(?:<([^<>]*)>|([^\s()]*(?:\([^()]*\)[^\s()]*)*))(?:\s+[\"'(][^)]*)?\s*\)"

@@ -7,94 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from server.grounding.units import MONTHS, OTHERS, SCALES, SMALL, UNITS, WEAK
+
 QuantityKind = Literal["number", "time", "date", "code"]
 Direction = Literal["up", "down"]
 
-_SMALL = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen".split()
-    )
-} | {
-    word: (value + 2) * 10
-    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
-}
-_GERMAN = "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
-_OTHERS = {word: value for value, word in enumerate(_GERMAN)} | {
-    "once": 1,
-    "single": 1,
-    "twice": 2,
-    "both": 2,
-    "thrice": 3,
-    "dozen": 12,
-    "half": 0.5,
-    "first": 1,
-    "second": 2,
-    "third": 3,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "seventh": 7,
-    "eighth": 8,
-    "ninth": 9,
-    "tenth": 10,
-}
-# These words seldom count anything, so that a span need not repeat them.
-_WEAK = frozenset("one once single both half first second eins twice".split())
-_SCALES = {"hundred": 100, "thousand": 1e3, "million": 1e6, "billion": 1e9, "k": 1e3, "bn": 1e9}
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
-        (
-            "january januar janvier enero jan",
-            "february februar février febrero feb",
-            "march märz mars marzo mar",
-            "april avril abril apr",
-            "may mai mayo",
-            "june juni juin junio jun",
-            "july juli juillet julio jul",
-            "august août agosto aug",
-            "september septembre septiembre sep sept",
-            "october oktober octobre octubre oct",
-            "november novembre noviembre nov",
-            "december dezember décembre diciembre dec",
-        ),
-        1,
-    )
-    for name in names.split()
-}
-# Unit: the dimension it measures and its size there.
-_UNITS: dict[str, tuple[str, float]] = {}
-for _dimension, _sizes in {
-    "s": "second 1 seconds 1 sec 1 secs 1 minute 60 minutes 60 min 60 mins 60 hour 3600 hours 3600 "
-    "hr 3600 hrs 3600 h 3600 day 86400 days 86400 week 604800 weeks 604800 night 86400 nights 86400 "
-    "stunden 3600 tage 86400 tagen 86400 wochen 604800 minuten 60 fortnight 1209600",
-    "month": "month 1 months 1 quarter 3 quarters 3 year 12 years 12 jahr 12 jahre 12 jahren 12 "
-    "monate 1 monaten 1 decade 120 decades 120",
-    "%": "% 1 percent 1 per_cent 1 prozent 1 pc 1",
-    "EUR": "€ 1 eur 1 euro 1 euros 1",
-    "USD": "$ 1 usd 1 dollar 1 dollars 1",
-    "GBP": "£ 1 gbp 1 pound 1 pounds 1",
-    "CHF": "chf 1 franc 1 francs 1",
-    "JPY": "¥ 1 jpy 1 yen 1",
-    "m": "mm 0.001 cm 0.01 m 1 metre 1 metres 1 meter 1 meters 1 km 1000 kilometre 1000 "
-    "kilometres 1000 kilometer 1000 kilometers 1000",
-    "g": "mg 0.001 milligram 0.001 milligrams 0.001 g 1 gram 1 grams 1 kg 1000 kilo 1000 "
-    "kilos 1000 kilogram 1000 kilograms 1000",
-    "l": "ml 0.001 cl 0.01 l 1 litre 1 litres 1 liter 1 liters 1 l/h 1",
-    "B": "kb 1e3 mb 1e6 gb 1e9 tb 1e12 kilobytes 1e3 megabytes 1e6 gigabytes 1e9 terabytes 1e12",
-    "W": "w 1 watt 1 watts 1 kw 1e3 kilowatts 1e3 mw 1e6 megawatt 1e6 megawatts 1e6",
-    "V": "v 1 volt 1 volts 1",
-    "°C": "°c 1 degree 1 degrees 1 celsius 1 °f 1 ° 1",
-}.items():
-    _pairs = _sizes.split()
-    _UNITS |= {
-        name.replace("_", " "): (_dimension, float(size))
-        for name, size in zip(_pairs[::2], _pairs[1::2], strict=True)
-    }
-_MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\b\.?"
-_WORD = "(?:" + "|".join(sorted([*_SMALL, *_OTHERS], key=len, reverse=True)) + ")"
+_MONTH = "(?:" + "|".join(sorted(MONTHS, key=len, reverse=True)) + r")\b\.?"
+_WORD = "(?:" + "|".join(sorted([*SMALL, *OTHERS], key=len, reverse=True)) + ")"
 _NUM = r"\d{1,3}(?:[,.'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?"
 _SCALE = r"(?:hundred|thousand|million|billion|bn|k)\b"
 _GLUED = "k|m|g|l|h|s|w|v|km|cm|mm|kg|mg|ml|gb|mb|kb|tb|mw|kw|bn|min|am|pm|x|eur|usd|gbp|chf"
@@ -122,7 +41,7 @@ _FOUND = re.compile(
 )
 _CHUNK = re.compile(r"\S+")
 _PIECE = re.compile(r"[€$£¥]?[^\W_]+")
-_COUNTING = frozenset([*_SMALL, *_OTHERS, *_MONTHS, "noon", "midday", "midnight", "quarter"])
+_COUNTING = frozenset([*SMALL, *OTHERS, *MONTHS, "noon", "midday", "midnight", "quarter"])
 _HAS_DIGIT = re.compile(r"\d")
 _UNIT = re.compile(r"[\s-]?(per cent|%|°[CF]?|[€$£¥]|[a-z]+/h\b|[^\W\d_]+\b(?!\d))", re.IGNORECASE)
 # "Hall 4" and "Alto 3": a number that names and does not count.
@@ -211,14 +130,15 @@ def _read(text: str, match: re.Match[str]) -> Iterator[Quantity]:
         name = group["m1"] or group["m2"] or group["m3"]
         if group["my"] and not _is_month(text, match):
             return
-        day, year = group["d1"] or group["d2"] or 0, group["y1"] or group["y2"] or group["y3"] or 0
-        yield _date(match, (int(day), _MONTHS[name.lower().rstrip(".")], int(year)))
+        on = int(group["d1"] or group["d2"] or 0)
+        of = int(group["y1"] or group["y2"] or group["y3"] or 0)
+        yield _date(match, (on, MONTHS[name.lower().rstrip(".")], of))
     elif group["clock"] or group["hour"] or group["spoken"] or group["noon"]:
         yield Quantity(start, end, "time", _read_time(group))
     elif group["code"]:
         yield Quantity(start, end, "code", frozenset(), code=match.group().casefold())
     elif group["digits"]:
-        scale = _SCALES[group["scale"].lower()] if group["scale"] else 1.0
+        scale = SCALES[group["scale"].lower()] if group["scale"] else 1.0
         values = frozenset(value * scale for value in _parse(group["value"]))
         yield _with_unit(text, Quantity(start, end, "number", values), group["sign"])
     else:
@@ -228,10 +148,10 @@ def _read(text: str, match: re.Match[str]) -> Iterator[Quantity]:
 def _read_words(match: re.Match[str]) -> Quantity:
     words = [w.lower() for w in (match["word"], match["word2"]) if w]
     rest = [w.lower() for w in (match["word3"], match["word4"]) if w]
-    scale = _SCALES[match["scale2"].lower()] if match["scale2"] else 1.0
-    values = {**_SMALL, **_OTHERS}
+    scale = SCALES[match["scale2"].lower()] if match["scale2"] else 1.0
+    values = {**SMALL, **OTHERS}
     readings = {sum(values[w] for w in words) * scale + sum(values[w] for w in rest)}
-    is_weak = scale == 1.0 and all(word in _WEAK for word in words)
+    is_weak = scale == 1.0 and all(word in WEAK for word in words)
     if words == ["half"]:
         readings |= {50.0}
     return Quantity(*match.span(), "number", frozenset(readings), is_weak=is_weak)
@@ -251,7 +171,7 @@ def _with_unit(text: str, number: Quantity, sign: str | None) -> Quantity:
                 break
             name = found[1].lower()
             is_attached = found.start(1) == number.end
-            if name in _UNITS and (len(name) > 1 or not name.isalpha() or position == number.end):
+            if name in UNITS and (len(name) > 1 or not name.isalpha() or position == number.end):
                 unit = name
                 break
             if is_attached or name in ("to", "and", "or", "of", "in", "at", "per"):
@@ -260,7 +180,7 @@ def _with_unit(text: str, number: Quantity, sign: str | None) -> Quantity:
     if unit is None:
         is_label = _LABEL.search(text[max(0, number.start - 30) : number.start]) is not None
         return replace(number, dimension="#") if is_label and not sign else number
-    dimension, size = _UNITS[unit]
+    dimension, size = UNITS[unit]
     return replace(
         number, dimension=dimension, size=size, is_weak=number.is_weak and dimension == "month"
     )
@@ -285,7 +205,7 @@ def _read_time(group: dict[str, str | None]) -> frozenset[float]:
         return frozenset({0.0, 1440.0} if "night" in group["noon"].lower() else {720.0})
     if group["spoken"]:
         name = str(group["h3"]).lower()
-        hour = int(name) if name.isdigit() else int(_SMALL.get(name, 0))
+        hour = int(name) if name.isdigit() else int(SMALL.get(name, 0))
         minutes = {"half": 30, "quarter": 15}[str(group["part"]).lower()]
         value = hour * 60 + (minutes if group["side"] == "past" else -minutes)
         return frozenset({float(value), float(value + 720)})

@@ -25,7 +25,8 @@ _ENGLISH = frozenset(
 _LESS = r"less|fewer|shorter|lower|smaller|earlier|younger|cheaper|under|below"
 _MORE = r"more|longer|higher|larger|greater|later|older|bigger|over|above"
 _UP_BEFORE = re.compile(
-    rf"(?:\bat least|\bminimum(?: of)?|\bmin\.?|\b(?:no|not|never|nor|n't) (?:\w+ )?(?:{_LESS}) than"
+    rf"(?:\bat least|\bminimum(?: of)?|\bmin\.?"
+    rf"|(?:\bno|\bnot|\bnever|\bnor|n't) (?:\w+ )?(?:{_LESS}) than"
     rf"|\b(?:{_MORE}) than|\bover|\babove|\bexceed\w*|\bbeyond|\bafter|\bsince|\bfrom|\bstarting"
     rf"|\bmindestens)\s(?:\w+\s)?[€$£¥]?\Z"
 )
@@ -33,7 +34,8 @@ _DOWN_BEFORE = re.compile(
     rf"(?:\bat (?:most|the latest)|\bup to|\bmaximum(?: of)?|\bmax\.?|\bas many as"
     rf"|(?:\bno|\bnot|\bnever|\bnor|n't) (?:be )?(?:\w+ )?(?:{_MORE}) than|\b(?:{_LESS}) than"
     rf"|\bunder|\bbelow|\bbefore|\bwithin|\binside|\buntil|\btill|\bby|\bnot exceed|\blimited to"
-    rf"|\bcapped at|\bprior to|\bhöchstens|\bmaximal|\bspätestens|\bbis(?: zum)?)\s(?:\w+\s)?[€$£¥]?\Z"
+    rf"|\bcapped at|\bprior to|\bhöchstens|\bmaximal|\bspätestens|\bbis(?: zum)?)"
+    rf"\s(?:\w+\s)?[€$£¥]?\Z"
 )
 _UP_BEHIND = re.compile(r"\s?(?:\S+\s)?(?:or|and) (?:more|longer|above|over|older|later)\b")
 _DOWN_BEHIND = re.compile(r"\s?(?:\S+\s)?(?:or (?:less|fewer|below|under|earlier)|at most)\b")
@@ -153,7 +155,7 @@ class ReadText:
 
     @cached_property
     def negations(self) -> tuple[Negation, ...]:
-        """What the text says no of; "no more than" and the like are comparisons and no negations."""
+        """What the text says no of; "no more than" and the like are comparisons instead."""
         plain = _mask_comparisons(self.text)
         found = []
         for token in self.tokens:
@@ -246,9 +248,7 @@ def _is_name(token: Token, text: ReadText) -> bool:
         return False
     if len(raw) > 1 and raw.isupper():
         return True
-    if not text.is_english or len(raw) < 2:
-        return False
-    return not token.is_first
+    return text.is_english and not token.is_first
 
 
 def _find_direction(lowered: str, quantity: Quantity) -> Direction | None:

@@ -159,9 +159,9 @@ def _compare_polarity(claim: ReadText, span: ReadText) -> str | None:
         if bool(claim.negations) == bool(span.negations):
             return f"{min(said)} is the opposite of what the span says"
     is_plain = not (claim.negations or span.negations)
-    if mine & OBLIGATIONS and not mine & PERMISSIONS and not theirs & OBLIGATIONS:
-        if theirs & PERMISSIONS and is_plain:
-            return "a duty where the span permits"
+    has_duty = mine & OBLIGATIONS and not mine & PERMISSIONS
+    if has_duty and is_plain and theirs & PERMISSIONS and not theirs & OBLIGATIONS:
+        return "a duty where the span permits"
     if mine & PERMISSIONS and not (mine & OBLIGATIONS or mine & ONLY):
         if theirs & PROHIBITIONS and is_plain:
             return "a permission where the span forbids"
