@@ -199,7 +199,7 @@ def test_a_minimal_file_over_the_only_collection(
 
 def squad() -> dict[str, Any]:
     context = " ".join(sentence for sentence, _ in FACTS.values())
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"id": name, "question": ASKED[name],
          "answers": [{"text": answer, "answer_start": context.index(answer)}]}
         for name, (_, answer) in FACTS.items()
