@@ -9,9 +9,7 @@ from html import escape
 
 from models.imitation.statistics import Interval
 from server.evaluation.drawing import (
-    BOTTOM,
     HEIGHT,
-    LEFT,
     RIGHT,
     TOP,
     WIDTH,
@@ -58,8 +56,7 @@ def draw_curves(curves: Sequence[Curve], x_title: str, title: str, *, is_stepped
         parts.append(f'<path class="line s{number}" d="{path}"/>')
         if not is_stepped:
             parts += [_draw_dot(frame, number, curve.label, x, share) for x, share in curve.points]
-    middle = LEFT + frame.width / 2
-    parts.append(draw_text(middle, HEIGHT - BOTTOM + 34, x_title, "middle", "note"))
+    parts.append(draw_text(WIDTH - RIGHT, HEIGHT - 10, x_title, "end", "note"))
     parts.append(draw_legend([curve.label for curve in curves]))
     return wrap(parts, title)
 

@@ -63,7 +63,13 @@ def compare_reports(this: Mapping[str, Any], other: Mapping[str, Any]) -> dict[s
         rows = [row for metric in metrics if (row := _compare(metric, a, b)) is not None]
         if rows:
             sections.append({"name": name, "title": title, "rows": rows})
-    changes = [row["verdict"] for section in sections for row in section["rows"]]
+    # How long it took depends on what else the machine did.
+    changes = [
+        row["verdict"]
+        for section in sections
+        for row in section["rows"]
+        if row["group"] != "latency"
+    ]
     return {
         "other": {key: other[key] for key in ("model", "mode", "measured_at")},
         "num_common": len(common),
@@ -105,7 +111,10 @@ def _list_sections() -> list[tuple[str, str, tuple[Metric, ...]]]:
             (f"retrieval.{name}", f"Retrieval, {title} questions", RETRIEVAL_METRICS)
             for name, title in GROUPS.items()
         ),
-        *((c.name, f"Answers, {c.title}", ANSWER_METRICS + LATENCY_METRICS) for c in CONDITIONS),
+        *(
+            (c.name, f"Answers, {c.title}", ANSWER_METRICS + LATENCY_METRICS)
+            for c in sorted(CONDITIONS, key=lambda c: c.name != "retrieved")
+        ),
     ]
 
 
@@ -128,7 +137,7 @@ def _compare(metric: Metric, a: Rows, b: Rows) -> dict[str, Any] | None:
     return {
         "metric": metric.name,
         "title": metric.title,
-        "is_rate": metric.is_rate,
+        "group": metric.group,
         "this": this.to_json(),
         "other": other.to_json(),
         "difference": difference.to_json(),

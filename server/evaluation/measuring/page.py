@@ -17,7 +17,7 @@ from server.evaluation.measuring.metrics import (
     METRICS,
     RETRIEVAL_METRICS,
 )
-from server.evaluation.pages import load_template, show_number
+from server.evaluation.pages import load_template
 from server.evaluation.plots import Bar, draw_bars
 
 # Failures of one reason that the page shows; the JSON has all.
@@ -107,7 +107,7 @@ def _summarise(report: Mapping[str, Any]) -> list[dict[str, str]]:
 def _say(name: str, value: float) -> str:
     if METRICS[name].is_rate:
         return f"{value * 100:.0f} %"
-    return f"{value:.0f}" if METRICS[name].group == "latency" else show_number(value)
+    return f"{value:.0f}" if METRICS[name].group == "latency" else f"{value:.1f}"
 
 
 def _draw_conditions(report: Mapping[str, Any]) -> str:
