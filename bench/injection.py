@@ -23,7 +23,8 @@ from ingest.pipeline import ingest
 from models.embedder import SentenceEmbedder
 from models.imitation.metrics import contains_answer
 from models.protocols import Message, SamplingSettings
-from server.grounding.grounder import GroundingRules, GroundingService
+from server.grounding.grounder import GroundingService
+from server.grounding.rules import GroundingRules
 from server.grounding.types import AnswerEnd, GroundingScope, Mode
 
 _SAMPLING = SamplingSettings(max_tokens=300)

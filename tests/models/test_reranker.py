@@ -11,7 +11,7 @@ from index.retriever import HybridRetriever
 from models.errors import RerankerUnavailable
 from models.reranker import CrossEncoderReranker
 from server.assembly import make_reranker
-from server.config import Settings
+from server.config import load_settings
 from tests.fakes import HashingEmbedder
 from tests.index.drafts import put_lines
 
@@ -83,11 +83,11 @@ def test_the_reranker_orders_hits_that_are_otherwise_alike(
 
 
 def test_a_wrong_folder_is_one_line_that_names_it(tmp_path: Path) -> None:
-    settings = Settings(reranker=tmp_path / "nowhere")
+    settings = load_settings(reranker=tmp_path / "nowhere")
     with pytest.raises(RerankerUnavailable, match=r"no cross-encoder in .*nowhere") as caught:
         make_reranker(settings)
     assert "\n" not in caught.value.message
-    assert make_reranker(Settings()) is None
+    assert make_reranker(load_settings()) is None
 
 
 def test_damaged_weights_and_a_model_of_another_kind_are_named(tmp_path: Path) -> None:
