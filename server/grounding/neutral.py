@@ -37,7 +37,7 @@ _URL_TAIL = re.compile(r"[.,;:!?'\"*_~)\]]\Z")
 _SAFE_TARGET = re.compile(r"(?:https?://|mailto:)[^\s`<>]+\Z", re.IGNORECASE)
 _OPENING = re.compile(r"<(?=[A-Za-z/!?])")
 # What must not meet where two pieces do: the end of the one, the beginning of the other.
-_SEAMS = {"]": "([:", "!": "[", "<": "", "`": "`"}
+_SEAMS = {"]": "([:", "!": "[", "<": "", "`": "`", "\\": "`"}
 
 
 def neutralise(text: str) -> str:

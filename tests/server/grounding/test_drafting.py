@@ -34,7 +34,7 @@ SENTENCES = st.lists(
             ),
             *(
                 "| North | 2 m |\n",
-                "```\npool open\n```\n",
+                "\n```\npool open\n```\n",
                 "Dogs do not stay outside.\n\n",
                 "Hm. ",
             ),

@@ -123,7 +123,7 @@ def test_a_streamed_draft_has_nothing_live_however_it_is_split(text: str, size: 
     shown = draft(pieces)
     assert find_live(shown) == []
     assert shown == draft([text])
-    assert not re.search(r"\[\d+\]", re.sub(r"```.*|`[^`]*`", "", shown, flags=re.DOTALL))
+    assert not re.search(r"\[\d+\]", re.sub(r"(?:```|~~~).*|`[^`]*`", "", shown, flags=re.DOTALL))
 
 
 @pytest.mark.parametrize(
