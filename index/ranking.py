@@ -17,7 +17,7 @@ class PassageWeights:
 
     `meaning` and `words` are the two searches' own scores, stretched to 0..1; the others are those
     of `Signals`. Fitted on questions over handbooks, guides and articles that are not in this
-    repository (docs/adr/0006-passages-are-looked-into.md).
+    repository (docs/adr/0007-passages-are-looked-into.md).
     """
 
     meaning: float = 0.23
