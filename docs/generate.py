@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server import cli
 from server.config import PREFIX, Settings
-from server.errors import STATUS_BY_CLASS, type_of
+from server.statuses import STATUS_BY_CLASS, type_of
 
 FOLDER = Path(__file__).parent
 COMMANDS = (

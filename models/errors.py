@@ -13,7 +13,7 @@
         └── RerankerUnavailable     the cross-encoder cannot be loaded
 
 An error carries a `code` for programs and a `param` naming the offending input, never an HTTP
-status: `server/errors.py` maps classes to statuses.
+status: `server/statuses.py` maps classes to statuses.
 """
 
 from __future__ import annotations

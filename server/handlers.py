@@ -13,13 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import (
-    InvalidValue,
-    MethodNotAllowed,
-    RouteNotFound,
-    type_of,
-)
+from server.errors import InvalidValue, MethodNotAllowed, RouteNotFound
 from server.replies import JsonReply, error_reply
+from server.statuses import type_of
 
 
 def install_handlers(app: FastAPI) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from starlette.responses import Response
 
 from models.errors import AppError, QueueFull
-from server.errors import NotReady, RequestTooLarge, status_of, type_of
+from server.errors import NotReady, RequestTooLarge
+from server.statuses import status_of, type_of
 
 # The official client repeats 409 and every status from 500 on. Repeating helps only where the
 # cause passes by itself.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from dataclasses import asdict
@@ -84,6 +83,8 @@ def _read_examples(
     settings: Settings, path: Path, asked: QuestionSet, source: Source
 ) -> tuple[list[Labelled], Abstention]:
     """Every question with its signals, and the abstention in force without a calibration."""
+    import asyncio
+
     from server.assembly import make_embedder
     from server.commands.progress import show_count, show_ingest
     from server.evaluation.session import make_opener, open_material

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from server.errors import STATUS_BY_CLASS
 from server.routes import chat, health, models
 from server.schemas.chat import ChatRequest, GroundingOptions
+from server.statuses import STATUS_BY_CLASS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -11,14 +11,9 @@ import ingest
 import models
 import server
 from models.errors import AppError, ContextLengthExceeded, QueueFull
-from server.errors import (
-    STATUS_BY_CLASS,
-    InternalError,
-    NotReady,
-    ServerError,
-    status_of,
-)
+from server.errors import InternalError, NotReady, ServerError
 from server.replies import error_body, error_headers
+from server.statuses import STATUS_BY_CLASS, status_of
 
 # Run as programs; importing them would start them.
 _PROGRAMS = {"__main__"}

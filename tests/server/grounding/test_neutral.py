@@ -122,7 +122,8 @@ def test_a_streamed_draft_has_nothing_live_however_it_is_split(text: str, size: 
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     shown = draft(pieces)
     assert find_live(shown) == []
-    assert shown == draft([text])
+    # White space behind a mark that is left out has been shown before the mark came.
+    assert shown.rstrip() == draft([text]).rstrip()
     assert not re.search(r"\[\d+\]", re.sub(r"(?:```|~~~).*|`[^`]*`", "", shown, flags=re.DOTALL))
 
 
