@@ -24,7 +24,7 @@ class ChoiceRules:
     max_candidates: int = 8
     model_weight: float = 0.015
     margin: float = 0.085
-    novelty_bonus: float = 0.05
+    novelty_bonus: float = 0.10
     min_novelty: float = 0.10
 
 
