@@ -138,7 +138,9 @@ def test_what_the_handbook_does_not_say_is_refused(address: str) -> None:
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client:
         reply = client.chat.completions.create(
             model="mynah",
-            messages=[{"role": "user", "content": "Which violinist won the Helsinki competition in 1987?"}],
+            messages=[
+                {"role": "user", "content": "Which violinist won the Helsinki competition in 1987?"}
+            ],
         )
     assert reply.choices[0].message.content == "I could not find this in the documents."
     assert (reply.model_extra or {})["grounding"]["decision"] == "abstained"

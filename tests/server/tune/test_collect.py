@@ -208,12 +208,15 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data_dir
 
 
-def start(mode: str, out: Path, url: str, data_dir: Path) -> subprocess.Popen[str]:
+def start(
+    mode: str, out: Path, url: str, data_dir: Path, num_rows: int = 40
+) -> subprocess.Popen[str]:
     if mode == "grounded":
-        given = ["-m", "tests.server.tune.collect_driver", str(data_dir), str(out), url, "40"]
+        given = ["-m", "tests.server.tune.collect_driver", str(data_dir), str(out), url]
+        given.append(str(num_rows))
     else:
         given = ["-m", "server.cli", *make_arguments(mode, out, url), "--accept-teacher-terms"]
-        given += ["--num-rows", "40"]
+        given += ["--num-rows", str(num_rows)]
     environment = {
         **os.environ,
         # Every address but loopback is refused, and noted.
@@ -276,7 +279,8 @@ def test_a_run_that_is_killed_again_and_again_leaves_the_same_bytes(
 
 def test_an_interrupted_run_leaves_its_rows_and_says_so(tmp_path: Path, data_dir: Path) -> None:
     with running(ScriptedTeacher(say_anything, delay_s=0.05)) as teacher:
-        process = start("narrow", tmp_path / "rows", teacher.url, data_dir)
+        # So many that it is not done before the signal comes.
+        process = start("narrow", tmp_path / "rows", teacher.url, data_dir, num_rows=2000)
         assert wait_for_requests(process, teacher, 8)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
