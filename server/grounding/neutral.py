@@ -35,6 +35,16 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _URL = re.compile(r"\\*(?:\b(?:https?|ftp)://|\bwww\.)[^\s<>`\"”|]+", re.IGNORECASE)
 _URL_TAIL = re.compile(r"[.,;:!?'\"*_~)\]]\Z")
 _SAFE_TARGET = re.compile(r"(?:https?://|mailto:)[^\s`<>]+\Z", re.IGNORECASE)
+# Formulas of spreadsheets that open or fetch something as soon as a reader pastes the answer into
+# one; OWASP, "CSV Injection". Their addresses may be put together from other cells.
+_FORMULA = re.compile(
+    r"=\s*(?P<name>HYPERLINK|IMAGE|WEBSERVICE|RTD|DDE|CALL|REGISTER(?:\.ID)?|"
+    r"IMPORT(?:DATA|FEED|HTML|RANGE|XML))\s*"
+    r"\((?P<inner>(?:[^()\"\n]|\"[^\"\n]*\"|\([^()\n]*\))*)\)"
+    r"|=\s*[\w.+-]+\|'[^'\n]*'!\$?\w+",
+    re.IGNORECASE,
+)
+_FORMULA_TEXT = re.compile(r"\"([^\"\n]*)\"\s*\Z")
 _OPENING = re.compile(r"<(?=[A-Za-z/!?])")
 # What must not meet where two pieces do: the end of the one, the beginning of the other.
 _SEAMS = {"]": "([:", "!": "[", "<": "", "`": "`", "\\": "`"}
@@ -43,6 +53,7 @@ _SEAMS = {"]": "([:", "!": "[", "<": "", "`": "`", "\\": "`"}
 def neutralise(text: str) -> str:
     """`text` with links and images as plain words, addresses as code, and tags taken out.
 
+    Of a spreadsheet's formula that opens or fetches something its label is left.
     Citation marks of a document become `(3)`: only this server writes `[3]`.
     """
     joined, position = "", 0
@@ -73,6 +84,7 @@ def _neutralise_plain(text: str) -> str:
     text = text.replace("`", "'")
     text = _COMMENT.sub("", text)
     text = _TAG.sub(_read_tag, text)
+    text = _FORMULA.sub(_read_formula, text)
     # Links may hold images: what is innermost goes first.
     for _ in range(3):
         text = _IMAGE.sub(lambda match: match[1], text)
@@ -103,6 +115,14 @@ def _read_link(match: re.Match[str]) -> str:
         return label
     # Only an address that is written out is made code below.
     return f"{label} ({target})" if label.strip() else target
+
+
+def _read_formula(match: re.Match[str]) -> str:
+    """The label of a link; nothing of what is fetched or run."""
+    if (match["name"] or "").upper() != "HYPERLINK" or "," not in match["inner"]:
+        return ""
+    label = _FORMULA_TEXT.search(match["inner"])
+    return label[1] if label else ""
 
 
 def _read_reference(match: re.Match[str]) -> str:

