@@ -51,6 +51,7 @@ class LoadedModel:
         self.has_recurrence: bool = self._lib.llama_model_is_recurrent(
             self.pointer
         ) or self._lib.llama_model_is_hybrid(self.pointer)
+        self._window_tokens: int = self._lib.llama_model_n_swa(self.pointer)
         self._idle = threading.Condition()
         self._num_users = 0
         self._is_free = False
@@ -77,6 +78,14 @@ class LoadedModel:
             self._is_free = True
             self._idle.wait_for(lambda: self._num_users == 0)
         self._lib.llama_model_free(self.pointer)
+
+    def can_share(self, num_ctx: int) -> bool:
+        """Whether sequences of up to `num_ctx` tokens may share cells.
+
+        Recurrent memory has no cells. Of a model with a sliding window llama.cpp overwrites cells
+        that their own sequence sees no more, but a shorter one that shares them would.
+        """
+        return not self.has_recurrence and not 0 < self._window_tokens < num_ctx
 
     def describe(self, settings: EngineSettings, num_ctx: int, has_documents: bool) -> ModelInfo:
         """What the model says about itself, and the context it is given here."""
@@ -116,7 +125,8 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx = num_cells
         params.n_batch = params.n_ubatch = self.max_step_tokens
-        params.n_outputs_max = self.max_step_outputs
+        # llama.cpp wants room for a row of each sequence, whatever a step asks for.
+        params.n_outputs_max = max(self.max_step_outputs, settings.num_sequences)
         params.n_seq_max = settings.num_sequences
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = count_threads(settings.num_threads)
@@ -159,6 +169,14 @@ class Context:
     def copy_prefix(self, source: int, target: int, num_tokens: int) -> None:
         """Let `target` share the first cells of `source`."""
         self._lib.llama_memory_seq_cp(self._memory, source, target, 0, num_tokens)
+
+    def copy_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Let `target` share the cells of `source` at positions `[start, end)`."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def drop_range(self, sequence: int, start: int, end: int) -> None:
+        """Release the cells of `sequence` at positions `[start, end)`."""
+        self._lib.llama_memory_seq_rm(self._memory, sequence, start, end)
 
     def drop(self, sequence: int) -> None:
         """Release the cells that only `sequence` holds."""

@@ -79,8 +79,8 @@ class LlamaEngine:
         self._slots = SlotTable(
             self._context,
             settings.num_sequences,
-            settings.num_kept_prefixes,
-            can_share=not model.has_recurrence,
+            settings.count_kept_cells(self._context.num_cells),
+            can_share=model.can_share(self._num_ctx),
         )
         self._scheduler = Scheduler(
             self._slots,

@@ -46,6 +46,12 @@ class Job(ABC):
         self.num_prefilled = self.num_cached = slot.num_cached
         self.admitted_at = self.prefilled_at = time.monotonic()
 
+    def take_over(self, num_tokens: int) -> None:
+        """Note that the first `num_tokens` of the prompt are in the cells, computed by others."""
+        if num_tokens > self.num_prefilled:
+            self.num_cached += num_tokens - self.num_prefilled
+            self.num_prefilled = num_tokens
+
     @property
     def is_prefilling(self) -> bool:
         """Whether part of the prompt is still to be computed."""
@@ -71,7 +77,7 @@ class Job(ABC):
             rest, is_last = rest[:-1], False
         if not len(rest):
             return []
-        return [Run(self, self._slot.sequence, self.num_prefilled, rest, int(is_last))]
+        return [Run(self, self.held_slot.sequence, self.num_prefilled, rest, int(is_last))]
 
     def absorb(self, run: Run, logits: Logits) -> bool:
         """Take in the logits of a computed run, shape `(num_outputs, num_vocab)`.
@@ -87,7 +93,8 @@ class Job(ABC):
         return self._absorb_prompt(logits[0])
 
     @property
-    def _slot(self) -> Slot:
+    def held_slot(self) -> Slot:
+        """The slot of an admitted job."""
         if self.slot is None:
             raise RuntimeError("the job has no slot")
         return self.slot
@@ -172,7 +179,7 @@ class GenerationJob(Job):
             self._draft = self._sampler.draft(self._drafting.choose_length(room))
         tokens = np.array([*due[:max_tokens], *self._draft], dtype=np.int32)
         num_outputs = 1 + len(self._draft) if is_last else 0
-        return [Run(self, self._slot.sequence, position, tokens, num_outputs)]
+        return [Run(self, self.held_slot.sequence, position, tokens, num_outputs)]
 
     def _absorb_prompt(self, logits: Logits) -> bool:
         if not self._max_tokens:
@@ -198,7 +205,7 @@ class GenerationJob(Job):
         if draft:
             self._drafting.observe(len(draft), num_right)
             if num_right < len(draft) and self._truncate is not None:
-                self._truncate(self._slot.sequence, len(self.prompt) + self._num_computed)
+                self._truncate(self.held_slot.sequence, len(self.prompt) + self._num_computed)
         return is_done
 
     def _advance(self, logits: Logits) -> bool:

@@ -8,6 +8,7 @@ from collections import deque
 from models.batch import Run
 from models.errors import EngineStopped, ModelError, QueueFull
 from models.jobs import Job
+from models.prefixes import Node
 from models.slots import SlotTable
 
 # Before anything was measured a request is taken to last this long.
@@ -40,6 +41,11 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def running(self) -> tuple[Job, ...]:
+        """Jobs with a slot, in the order of their admission."""
+        return tuple(self._running)
+
+    @property
     def has_work(self) -> bool:
         """Whether a step is due."""
         return bool(self._waiting or self._running)
@@ -59,10 +65,13 @@ class Scheduler:
         """Admit what fits, and return the runs of the next step.
 
         Every running answer gets its token first, and what is forced or drafted behind it; the rest
-        of the step goes to prompts and continuations, in the order of their admission.
+        of the step goes to prompts and continuations, in the order of their admission. A prompt
+        whose next token another one computes in this step waits, and takes it over in the next.
         """
         self._drop_cancelled()
+        self._share()
         self._admit()
+        claimed: set[Node] = set()
         runs: list[Run] = []
         num_tokens = num_outputs = num_chunk_tokens = 0
         # Answers that still wait for the one token that nobody may take from them.
@@ -73,7 +82,9 @@ class Scheduler:
             if not job.is_answering:
                 room = min(room, self._chunk_tokens - num_chunk_tokens)
             rows = max_outputs - num_outputs - num_owed
-            new = job.next_runs(room, rows) if room > 0 else []
+            if room < 1 or not self._claim(job, claimed):
+                continue
+            new = job.next_runs(room, rows)
             runs += new
             num_new = sum(len(run.tokens) for run in new)
             num_tokens += num_new
@@ -118,7 +129,32 @@ class Scheduler:
             job.cancel()
             self._leave(job, keeps_cells=True)
 
+    def _share(self) -> None:
+        """Offer what the last step computed of prompts, and take over what others offer."""
+        for job in self._running:
+            if job.held_slot.is_filling:
+                self._slots.note(job.held_slot, job.computed)
+        for job in self._running:
+            if job.is_prefilling:
+                job.take_over(job.held_slot.num_filled)
+
+    def _claim(self, job: Job, claimed: set[Node]) -> bool:
+        """Whether nobody in front of `job` computes the next token of its prompt in this step."""
+        if not job.is_prefilling:
+            return True
+        node = self._slots.next_node(job.held_slot, job.num_prefilled)
+        if node in claimed:
+            return False
+        if node is not None:
+            claimed.add(node)
+        return True
+
     def _admit(self) -> None:
+        if not self._waiting or len(self._running) >= self._num_slots:
+            return
+        for job in self._running:
+            # Answers are offered when somebody may want them: a step is too often.
+            self._slots.note(job.held_slot, job.computed)
         # Nobody overtakes the first: what is large would otherwise wait for ever.
         while self._waiting and len(self._running) < self._num_slots:
             job = self._waiting[0]

@@ -85,8 +85,8 @@ class ScoreJob(Job):
         if self._copy_prefix is None:
             raise RuntimeError("the job is not bound to a context")
         group = self._groups.pop(0)
-        for sequence, index in zip(self._slot.spare_sequences, group, strict=False):
-            self._copy_prefix(self._slot.sequence, sequence, len(self.prompt))
+        for sequence, index in zip(self.held_slot.spare_sequences, group, strict=False):
+            self._copy_prefix(self.held_slot.sequence, sequence, len(self.prompt))
             self._branches[sequence] = (index, 0)
         return False
 
