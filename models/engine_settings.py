@@ -11,8 +11,9 @@ KvType = Literal["f16", "f32", "q8_0"]
 
 # Eight thousand cells serve four grounded answers at once and stay near 1 GB for an 8B model.
 _DEFAULT_NUM_CELLS = 8192
-# The rest stays free, so that most requests are admitted without anything being evicted first.
-_KEPT_QUARTERS = 3
+# What is kept saves prefill, but attention passes over every cell up to the last one in use: with
+# a full cache of 8,192 a small model prefills at half its speed, with half of it at two thirds.
+_KEPT_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,10 @@ class EngineSettings:
     company.
     `num_spare_sequences`: continuations scored side by side. `num_kept_sequences`: sequences
     for finished requests whose beginnings later ones may take over; those of idle slots are used
-    too. `num_kept_cells`: cells that only finished requests may hold, by default three quarters of
+    too. `num_kept_cells`: cells that only finished requests may hold, by default half of
     all; they make room where a request needs it. `drafts`: whether tokens that follow in the prompt
-    are computed ahead and verified.
+    are computed ahead and verified. `deadline_s`: time after which any request ends with
+    `DeadlineExceeded`, its wait in the queue included.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class EngineSettings:
     num_kept_sequences: int = 32
     num_kept_cells: int | None = None
     drafts: bool = True
+    deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -64,6 +67,8 @@ class EngineSettings:
             value: int | None = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; {least} is the least")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ValueError(f"deadline_s is {self.deadline_s}; it must be above 0")
         if self.kv_type not in ("f16", "f32", "q8_0"):
             raise ValueError(f"kv_type is {self.kv_type!r}; use f16, f32 or q8_0")
         if self.kv_type == "q8_0" and not self.flash_attention:
@@ -80,7 +85,7 @@ class EngineSettings:
         """Cells out of `num_cells` that finished requests alone may hold."""
         if self.num_kept_cells is not None:
             return min(self.num_kept_cells, num_cells)
-        return num_cells * _KEPT_QUARTERS // 4
+        return num_cells // _KEPT_SHARE
 
     def context_sizes(self, num_ctx_train: int) -> tuple[int, int]:
         """Return tokens for one request and cells for all, for a model trained so far."""

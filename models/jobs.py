@@ -6,9 +6,10 @@ A job says which tokens it wants computed next (`next_runs`) and takes in the lo
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -34,6 +35,9 @@ class Job(ABC):
         self.slot: Slot | None = None
         # Set from any thread, read by the decode thread between steps.
         self.is_cancelled = False
+        self.deadline_at = math.inf
+        # Whether another job computes what comes next in this one's prompt.
+        self.is_held_back = False
         self.num_prefilled = 0
         self.num_cached = 0
         self.submitted_at = time.monotonic()
@@ -66,6 +70,21 @@ class Job(ABC):
     def computed(self) -> TokenIds:
         """The tokens in the cells of the job's own sequence."""
         return self.prompt[: self.num_prefilled]
+
+    @property
+    def num_branched(self) -> int:
+        """Cells that the job has filled in its spare sequences."""
+        return 0
+
+    @property
+    def num_said(self) -> int:
+        """Tokens of the answer so far."""
+        return 0
+
+    def expire_after(self, limits_s: Iterable[float | None]) -> None:
+        """End the job with `DeadlineExceeded` once the least of the limits has passed."""
+        limit_s = min((limit for limit in limits_s if limit is not None), default=math.inf)
+        self.deadline_at = self.submitted_at + limit_s
 
     def next_runs(self, max_tokens: int, max_outputs: int) -> list[Run]:
         """What to compute next, at most so many tokens and rows of logits."""
@@ -158,6 +177,10 @@ class GenerationJob(Job):
     def is_answering(self) -> bool:
         """True from the first token on."""
         return not self.is_prefilling
+
+    @property
+    def num_said(self) -> int:
+        return len(self._tokens)
 
     @property
     def computed(self) -> TokenIds:

@@ -173,6 +173,16 @@ class PrefixTree:
             stack += step.children.values()
         return None
 
+    def count_filled(self) -> int:
+        """Pinned tokens that have cells."""
+        stack, num_filled = [*self.root.children.values()], 0
+        while stack:
+            node = stack.pop()
+            if node.num_pins:
+                num_filled += node.num_ready
+                stack += node.children.values()
+        return num_filled
+
     def leaves(self) -> list[Node]:
         """Unpinned nodes without children, the least recently used first."""
         found, stack = [], [*self.root.children.values()]

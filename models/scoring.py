@@ -51,6 +51,10 @@ class ScoreJob(Job):
         """Give the job the two things it does to the KV cache between its groups."""
         self._copy_prefix, self._drop = copy_prefix, drop
 
+    @property
+    def num_branched(self) -> int:
+        return sum(start for _, start in list(self._branches.values()))
+
     def _num_computed(self, group: Sequence[int]) -> int:
         return sum(len(self._continuations[i]) - 1 for i in group)
 

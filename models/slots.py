@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from models.context import Context
 from models.prefixes import Node, PrefixTree
+from models.stats import CellCounts, PrefixCounts
 from models.vocabulary import TokenIds
 
 
@@ -45,16 +46,6 @@ class Slot:
     def num_private(self) -> int:
         """Cells promised to this request alone."""
         return self.num_cells - self.node.end
-
-
-@dataclass(slots=True)
-class PrefixCounts:
-    """What sharing has done so far; tokens but for the first two."""
-
-    num_lookups: int = 0
-    num_hits: int = 0
-    num_reused: int = 0
-    num_evicted: int = 0
 
 
 @dataclass(slots=True)
@@ -94,6 +85,18 @@ class SlotTable:
     def kept_sequences(self) -> tuple[int, ...]:
         """Finished sequences whose cells are still there."""
         return tuple(self._kept)
+
+    def count_cells(self, num_computed: int) -> CellCounts:
+        """What the cells hold, where running requests have computed so many tokens in all."""
+        num_private = num_computed - sum(slot.num_filled for slot in self._slots)
+        return CellCounts(
+            num_cells=self.context.num_cells,
+            num_promised=self.num_promised_cells,
+            num_used=self.tree.count_filled() + max(num_private, 0),
+            num_kept=self.num_kept_cells,
+            max_kept=self.max_kept_cells,
+            num_kept_sequences=len(self._kept),
+        )
 
     def admit(self, prompt: TokenIds, num_cells: int, num_spare: int = 0) -> Slot | None:
         """Return a slot, or None while there is no room for it.

@@ -47,7 +47,7 @@ ACTIONS = st.lists(
 
 
 @pytest.mark.parametrize("can_share", [True, False])
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(ACTIONS, st.integers(0, 32), st.integers(5, 9), st.data())
 def test_promises_are_kept(
     can_share: bool, actions: list[str], kept_cells: int, num_sequences: int, data: st.DataObject
@@ -225,7 +225,7 @@ def test_forgetting_reaches_what_runs() -> None:
     house.assert_empty()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_no_stream_waits_for_more_than_a_chunk(data: st.DataObject) -> None:
     """Every answer gets its token in every step, and all prompts together one chunk at most."""
