@@ -81,7 +81,7 @@ class LlamaEngine:
             self._context,
             settings.num_sequences,
             settings.count_kept_cells(self._context.num_cells),
-            can_share=model.can_share(self._num_ctx),
+            can_share=self._context.can_share,
         )
         self._scheduler = Scheduler(
             self._slots,

@@ -16,10 +16,11 @@ import pytest
 from models.batch import Run
 from models.engine import LlamaEngine, open_engine
 from models.protocols import Message, Prompt, PromptDocument, SamplingSettings
+from tests.gguf_factory import write_tiny_gguf
 from tests.models.engines import assert_nothing_leaks, end_of, text_of, wait_until_idle
 
 NUM_PROMPTS = 50
-GREEDY = SamplingSettings(max_tokens=32)
+GREEDY = SamplingSettings(max_tokens=16)
 TIE = 1e-3
 # Of the logits, measured without any sharing.
 FLASH_NOISE = 0.2
@@ -112,10 +113,12 @@ def _cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-@pytest.fixture
-def engine(tiny_gguf: Path) -> Iterator[LlamaEngine]:
+@pytest.fixture(params=[None, 24], ids=["full", "windowed"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlamaEngine]:
+    """Behind a sliding window llama.cpp overwrites cells that one sequence alone holds."""
+    path = write_tiny_gguf(tmp_path / "model.gguf", window_tokens=request.param)
     engine = open_engine(
-        tiny_gguf, num_threads=1, num_cells=2048, num_ctx=1024, chunk_tokens=48,
+        path, num_threads=1, num_cells=2048, num_ctx=1024, chunk_tokens=48,
         flash_attention=False, kv_type="f32",
     )  # fmt: skip
     yield engine
