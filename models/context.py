@@ -21,6 +21,8 @@ from models.vocabulary import Vocabulary
 
 # Room for the logits of one step; a vocabulary of 128k takes half a megabyte a row.
 _MAX_LOGITS_BYTES = 64 << 20
+# LLAMA_MAX_SEQ.
+_MAX_SEQUENCES = 256
 # llama.cpp's own record of a cell: position, shift and the set of its sequences.
 _CELL_BYTES = 64
 
@@ -51,6 +53,8 @@ class LoadedModel:
         self.has_recurrence: bool = self._lib.llama_model_is_recurrent(
             self.pointer
         ) or self._lib.llama_model_is_hybrid(self.pointer)
+        # Tokens that a layer with a sliding window sees, 0 where none has one.
+        self.window_tokens: int = self._lib.llama_model_n_swa(self.pointer)
         self._idle = threading.Condition()
         self._num_users = 0
         self._is_free = False
@@ -95,15 +99,28 @@ class LoadedModel:
 
 
 class Context:
-    """A `llama_context` with one KV cache for all sequences; used by one thread."""
+    """A `llama_context` with one KV cache for all sequences; used by one thread.
+
+    `can_share`: whether sequences may share cells; recurrent memory has none. Behind a sliding
+    window llama.cpp overwrites cells that one sequence alone holds, because that one sees them no
+    more; a shorter one that took them over later would. There each sequence has a shadow that holds
+    the same cells.
+    """
 
     def __init__(self, model: LoadedModel, settings: EngineSettings, num_cells: int) -> None:
         """Raises `ModelError` if the memory for it cannot be had."""
         self._lib = library()
         self.num_vocab = model.vocabulary.num_vocab
         self.max_step_tokens = settings.chunk_tokens + settings.num_slots
+        num_sequences = settings.num_sequences
+        has_window = 0 < model.window_tokens < num_cells
+        self.can_share = not model.has_recurrence and (
+            not has_window or 2 * num_sequences <= _MAX_SEQUENCES
+        )
+        # What is added to a sequence for its shadow.
+        self._shadow = num_sequences if has_window and self.can_share else 0
         affordable = _MAX_LOGITS_BYTES // (4 * self.num_vocab)
-        self.max_step_outputs = min(self.max_step_tokens, max(affordable, settings.num_sequences))
+        self.max_step_outputs = min(self.max_step_tokens, max(affordable, num_sequences))
         self._pointer = self._open(model, settings, num_cells)
         self.num_cells: int = self._lib.llama_n_ctx(self._pointer)
         self._memory = self._lib.llama_get_memory(self._pointer)
@@ -116,8 +133,9 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx = num_cells
         params.n_batch = params.n_ubatch = self.max_step_tokens
-        params.n_outputs_max = self.max_step_outputs
-        params.n_seq_max = settings.num_sequences
+        # llama.cpp wants room for a row of each sequence, whatever a step asks for.
+        params.n_outputs_max = max(self.max_step_outputs, settings.num_sequences + self._shadow)
+        params.n_seq_max = settings.num_sequences + self._shadow
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = count_threads(settings.num_threads)
         kind = {
@@ -149,6 +167,10 @@ class Context:
         status: int = self._lib.llama_decode(self._pointer, self._batch.fill(runs))
         if status != 0:
             raise DecodeFailed(status)
+        if self._shadow:
+            for run in runs:
+                end = run.position + len(run.tokens)
+                self._copy(run.sequence, run.sequence + self._shadow, run.position, end)
         if not num_outputs:
             # A step may run on by itself on a GPU; its time belongs to this step.
             self._lib.llama_synchronize(self._pointer)
@@ -158,15 +180,31 @@ class Context:
 
     def copy_prefix(self, source: int, target: int, num_tokens: int) -> None:
         """Let `target` share the first cells of `source`."""
-        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, num_tokens)
+        self.copy_range(source, target, 0, num_tokens)
+
+    def copy_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Let `target` share the cells of `source` at positions `[start, end)`."""
+        for sequence in self._with_shadow(target):
+            self._copy(source, sequence, start, end)
 
     def drop(self, sequence: int) -> None:
         """Release the cells that only `sequence` holds."""
-        self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self.drop_range(sequence, -1, -1)
 
     def truncate(self, sequence: int, num_tokens: int) -> None:
         """Release the cells of `sequence` from position `num_tokens` on."""
-        self._lib.llama_memory_seq_rm(self._memory, sequence, num_tokens, -1)
+        self.drop_range(sequence, num_tokens, -1)
+
+    def drop_range(self, sequence: int, start: int, end: int) -> None:
+        """Release the cells of `sequence` at positions `[start, end)`; -1 for no bound."""
+        for held in self._with_shadow(sequence):
+            self._lib.llama_memory_seq_rm(self._memory, held, start, end)
+
+    def _copy(self, source: int, target: int, start: int, end: int) -> None:
+        self._lib.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def _with_shadow(self, sequence: int) -> tuple[int, ...]:
+        return (sequence, sequence + self._shadow) if self._shadow else (sequence,)
 
     def num_positions(self, sequence: int) -> int:
         """How many tokens of `sequence` the KV cache holds, as llama.cpp counts them."""

@@ -32,6 +32,7 @@ from models.protocols import (
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
 from models.slots import SlotTable
+from models.stats import EngineStats
 from models.template import ChatTemplate
 from models.tokens import PromptTokenizer
 
@@ -79,8 +80,8 @@ class LlamaEngine:
         self._slots = SlotTable(
             self._context,
             settings.num_sequences,
-            settings.num_kept_prefixes,
-            can_share=not model.has_recurrence,
+            settings.count_kept_cells(self._context.num_cells),
+            can_share=self._context.can_share,
         )
         self._scheduler = Scheduler(
             self._slots,
@@ -95,15 +96,16 @@ class LlamaEngine:
         return self._info
 
     @property
+    def stats(self) -> EngineStats:
+        """What it is doing now and has done so far."""
+        with self._changed:
+            return self._scheduler.stats
+
+    @property
     def load(self) -> EngineLoad:
         """How busy the engine is now."""
         with self._changed:
-            return EngineLoad(
-                num_slots=self._settings.num_slots,
-                num_running=self._scheduler.num_running,
-                num_waiting=self._scheduler.num_waiting,
-                max_waiting=self._settings.max_waiting,
-            )
+            return self._scheduler.load
 
     def prepare(
         self,
@@ -144,6 +146,7 @@ class LlamaEngine:
             )
             if self._settings.drafts and not self._model.has_recurrence:
                 job.bind(self._context.truncate)
+            job.expire_after([self._settings.deadline_s, sampling.deadline_s])
             self._submit(job)
         return job.stream
 
@@ -167,6 +170,7 @@ class LlamaEngine:
                 prompt.tokens, texts, self._settings.num_spare_sequences, self._context.num_cells
             )
             job.bind(self._context.copy_prefix, self._context.drop)
+            job.expire_after([self._settings.deadline_s])
             self._submit(job)
         try:
             return await asyncio.wrap_future(job.result)

@@ -11,6 +11,9 @@ KvType = Literal["f16", "f32", "q8_0"]
 
 # Eight thousand cells serve four grounded answers at once and stay near 1 GB for an 8B model.
 _DEFAULT_NUM_CELLS = 8192
+# What is kept saves prefill, but attention passes over every cell up to the last one in use: with
+# a full cache of 8,192 a small model prefills at half its speed, with half of it at two thirds.
+_KEPT_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,12 @@ class EngineSettings:
     `flash_attention`: faster, the more so the fuller the cache, but how it rounds depends on what
     else is in a step. Switched off and with `kv_type` f32, a request computes the same bits in any
     company.
-    `num_spare_sequences`: continuations scored side by side. `num_kept_prefixes`: finished
-    sequences kept for reuse of their beginnings. `drafts`: whether tokens that follow in the prompt
-    are computed ahead and verified.
+    `num_spare_sequences`: continuations scored side by side. `num_kept_sequences`: sequences
+    for finished requests whose beginnings later ones may take over; those of idle slots are used
+    too. `num_kept_cells`: cells that only finished requests may hold, by default half of
+    all; they make room where a request needs it. `drafts`: whether tokens that follow in the prompt
+    are computed ahead and verified. `deadline_s`: time after which any request ends with
+    `DeadlineExceeded`, its wait in the queue included.
     """
 
     path: Path
@@ -40,8 +46,10 @@ class EngineSettings:
     flash_attention: bool = True
     max_waiting: int = 64
     num_spare_sequences: int = 16
-    num_kept_prefixes: int = 4
+    num_kept_sequences: int = 32
+    num_kept_cells: int | None = None
     drafts: bool = True
+    deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -51,24 +59,33 @@ class EngineSettings:
             ("chunk_tokens", 16),
             ("max_waiting", 0),
             ("num_spare_sequences", 1),
-            ("num_kept_prefixes", 0),
+            ("num_kept_sequences", 0),
+            ("num_kept_cells", 0),
             ("num_ctx", 16),
             ("num_cells", 16),
         ):
             value: int | None = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; {least} is the least")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ValueError(f"deadline_s is {self.deadline_s}; it must be above 0")
         if self.kv_type not in ("f16", "f32", "q8_0"):
             raise ValueError(f"kv_type is {self.kv_type!r}; use f16, f32 or q8_0")
         if self.kv_type == "q8_0" and not self.flash_attention:
             raise ValueError("kv_type q8_0 needs flash_attention")
         if self.num_sequences > 256:
-            raise ValueError("num_slots, num_spare_sequences and num_kept_prefixes exceed 256")
+            raise ValueError("num_slots, num_spare_sequences and num_kept_sequences exceed 256")
 
     @property
     def num_sequences(self) -> int:
         """Sequences the context is made for; llama.cpp has room for 256."""
-        return self.num_slots + self.num_spare_sequences + self.num_kept_prefixes
+        return self.num_slots + self.num_spare_sequences + self.num_kept_sequences
+
+    def count_kept_cells(self, num_cells: int) -> int:
+        """Cells out of `num_cells` that finished requests alone may hold."""
+        if self.num_kept_cells is not None:
+            return min(self.num_kept_cells, num_cells)
+        return num_cells // _KEPT_SHARE
 
     def context_sizes(self, num_ctx_train: int) -> tuple[int, int]:
         """Return tokens for one request and cells for all, for a model trained so far."""

@@ -5,6 +5,7 @@
         ├── ModelFileInvalid        not a GGUF, damaged, or without what the engine needs
         ├── ContextLengthExceeded   prompt and answer do not fit the context
         ├── QueueFull               more requests wait than the engine accepts
+        ├── DeadlineExceeded        the request was not done in the time it was given
         ├── EngineStopped           the engine was closed or its decode thread failed
         ├── GrammarInvalid          the GBNF grammar does not parse
         ├── SamplingInvalid         a sampling setting is out of range for this model
@@ -69,6 +70,18 @@ class QueueFull(ModelError):
             f"{num_waiting} requests are waiting already; try again in {retry_after_s:.0f} s."
         )
         self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(ModelError):
+    """The request was not done in the time it was given, waiting in the queue included."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"The request was not done in its {limit_s:g} s; ask for less, or when less is going"
+            " on."
+        )
 
 
 class EngineStopped(ModelError):

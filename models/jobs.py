@@ -6,9 +6,10 @@ A job says which tokens it wants computed next (`next_runs`) and takes in the lo
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -34,6 +35,9 @@ class Job(ABC):
         self.slot: Slot | None = None
         # Set from any thread, read by the decode thread between steps.
         self.is_cancelled = False
+        self.deadline_at = math.inf
+        # Whether another job computes what comes next in this one's prompt.
+        self.is_held_back = False
         self.num_prefilled = 0
         self.num_cached = 0
         self.submitted_at = time.monotonic()
@@ -45,6 +49,12 @@ class Job(ABC):
         self.slot = slot
         self.num_prefilled = self.num_cached = slot.num_cached
         self.admitted_at = self.prefilled_at = time.monotonic()
+
+    def take_over(self, num_tokens: int) -> None:
+        """Note that the first `num_tokens` of the prompt are in the cells, computed by others."""
+        if num_tokens > self.num_prefilled:
+            self.num_cached += num_tokens - self.num_prefilled
+            self.num_prefilled = num_tokens
 
     @property
     def is_prefilling(self) -> bool:
@@ -61,6 +71,21 @@ class Job(ABC):
         """The tokens in the cells of the job's own sequence."""
         return self.prompt[: self.num_prefilled]
 
+    @property
+    def num_branched(self) -> int:
+        """Cells that the job has filled in its spare sequences."""
+        return 0
+
+    @property
+    def num_said(self) -> int:
+        """Tokens of the answer so far."""
+        return 0
+
+    def expire_after(self, limits_s: Iterable[float | None]) -> None:
+        """End the job with `DeadlineExceeded` once the least of the limits has passed."""
+        limit_s = min((limit for limit in limits_s if limit is not None), default=math.inf)
+        self.deadline_at = self.submitted_at + limit_s
+
     def next_runs(self, max_tokens: int, max_outputs: int) -> list[Run]:
         """What to compute next, at most so many tokens and rows of logits."""
         if not self.is_prefilling:
@@ -71,7 +96,7 @@ class Job(ABC):
             rest, is_last = rest[:-1], False
         if not len(rest):
             return []
-        return [Run(self, self._slot.sequence, self.num_prefilled, rest, int(is_last))]
+        return [Run(self, self.held_slot.sequence, self.num_prefilled, rest, int(is_last))]
 
     def absorb(self, run: Run, logits: Logits) -> bool:
         """Take in the logits of a computed run, shape `(num_outputs, num_vocab)`.
@@ -87,7 +112,8 @@ class Job(ABC):
         return self._absorb_prompt(logits[0])
 
     @property
-    def _slot(self) -> Slot:
+    def held_slot(self) -> Slot:
+        """The slot of an admitted job."""
         if self.slot is None:
             raise RuntimeError("the job has no slot")
         return self.slot
@@ -153,6 +179,10 @@ class GenerationJob(Job):
         return not self.is_prefilling
 
     @property
+    def num_said(self) -> int:
+        return len(self._tokens)
+
+    @property
     def computed(self) -> TokenIds:
         """The tokens of the prompt and of the answer that a step has taken in."""
         answer = np.array(self._tokens[: self._num_computed], dtype=np.int32)
@@ -172,7 +202,7 @@ class GenerationJob(Job):
             self._draft = self._sampler.draft(self._drafting.choose_length(room))
         tokens = np.array([*due[:max_tokens], *self._draft], dtype=np.int32)
         num_outputs = 1 + len(self._draft) if is_last else 0
-        return [Run(self, self._slot.sequence, position, tokens, num_outputs)]
+        return [Run(self, self.held_slot.sequence, position, tokens, num_outputs)]
 
     def _absorb_prompt(self, logits: Logits) -> bool:
         if not self._max_tokens:
@@ -198,7 +228,7 @@ class GenerationJob(Job):
         if draft:
             self._drafting.observe(len(draft), num_right)
             if num_right < len(draft) and self._truncate is not None:
-                self._truncate(self._slot.sequence, len(self.prompt) + self._num_computed)
+                self._truncate(self.held_slot.sequence, len(self.prompt) + self._num_computed)
         return is_done
 
     def _advance(self, logits: Logits) -> bool:

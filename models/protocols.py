@@ -13,6 +13,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from models.stats import EngineStats
+
 FinishReason = Literal["stop", "length", "cancelled"]
 Vectors = npt.NDArray[np.float32]
 
@@ -55,7 +57,8 @@ class SamplingSettings:
     that the answer ends with. `outline` holds the first words of each of the answer's sentences:
     the model goes on from them, and its answer ends with the last one's citation mark or line.
     `grammar` is GBNF with a `root` rule. `stop` strings are cut off the text, also when they span
-    several tokens.
+    several tokens. Past `deadline_s`, the wait in the queue included, the generation ends with
+    `DeadlineExceeded`; an engine may have a shorter limit of its own.
     """
 
     temperature: float = 0.0
@@ -72,6 +75,7 @@ class SamplingSettings:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     copy_bias: float = 0.0
     outline: tuple[str, ...] = ()
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,9 @@ class Engine(Protocol):
 
     @property
     def load(self) -> EngineLoad: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
 
     def prepare(
         self,

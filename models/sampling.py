@@ -248,6 +248,8 @@ def check_sampling(settings: SamplingSettings, num_vocab: int) -> None:
         )
     if s.max_tokens is not None and s.max_tokens < 0:
         raise SamplingInvalid(f"max_tokens is {s.max_tokens}; 0 is the least.", param="max_tokens")
+    if s.deadline_s is not None and not s.deadline_s > 0:
+        raise SamplingInvalid(f"deadline_s is {s.deadline_s}; it must be above 0.")
     if s.outline and (s.grammar is not None or not all(s.outline)):
         raise SamplingInvalid("outline goes with no grammar, and none of it is empty.")
     for token, bias in s.logit_bias.items():

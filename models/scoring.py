@@ -51,6 +51,10 @@ class ScoreJob(Job):
         """Give the job the two things it does to the KV cache between its groups."""
         self._copy_prefix, self._drop = copy_prefix, drop
 
+    @property
+    def num_branched(self) -> int:
+        return sum(start for _, start in list(self._branches.values()))
+
     def _num_computed(self, group: Sequence[int]) -> int:
         return sum(len(self._continuations[i]) - 1 for i in group)
 
@@ -85,8 +89,8 @@ class ScoreJob(Job):
         if self._copy_prefix is None:
             raise RuntimeError("the job is not bound to a context")
         group = self._groups.pop(0)
-        for sequence, index in zip(self._slot.spare_sequences, group, strict=False):
-            self._copy_prefix(self._slot.sequence, sequence, len(self.prompt))
+        for sequence, index in zip(self.held_slot.spare_sequences, group, strict=False):
+            self._copy_prefix(self.held_slot.sequence, sequence, len(self.prompt))
             self._branches[sequence] = (index, 0)
         return False
 

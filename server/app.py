@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from server.components import Components
 from server.gate import RequestGate
 from server.handlers import install_handlers
-from server.routes import chat, health, models
+from server.routes import chat, engine, health, models
 
 
 def create_app(components: Components) -> FastAPI:
@@ -24,6 +24,6 @@ def create_app(components: Components) -> FastAPI:
         max_request_bytes=components.max_request_bytes,
     )
     install_handlers(app)
-    for module in (health, models, chat):
+    for module in (health, models, engine, chat):
         app.include_router(module.router)
     return app

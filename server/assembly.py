@@ -96,6 +96,7 @@ def open_engine(settings: Settings, path: Path) -> LlamaEngine:
             num_threads=settings.num_threads,
             num_gpu_layers=settings.num_gpu_layers,
             max_waiting=settings.max_waiting,
+            deadline_s=settings.request_deadline_s,
         )
     )
 

@@ -61,6 +61,13 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         64, ge=0, le=100_000, description="Requests that may wait for a slot; the next gets 429."
     )
+    request_deadline_s: float | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="Time after which a question to the model ends with an error, waiting in the"
+        " queue included; by default none.",
+    )
     grounding_mode: Literal["auto", "quote", "answer", "off"] = Field(
         "auto",
         description="How questions are answered; `auto` is `quote` for the bundled model and"

@@ -34,6 +34,7 @@ from ingest.errors import (
 from models.errors import (
     AppError,
     ContextLengthExceeded,
+    DeadlineExceeded,
     EmbedderUnavailable,
     EngineStopped,
     GrammarInvalid,
@@ -130,6 +131,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     ServerStopping: 503,
     EngineStopped: 503,
     StorageBusy: 503,
+    DeadlineExceeded: 504,
     StorageFull: 507,
     ModelError: 500,
     StoreError: 500,

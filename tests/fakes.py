@@ -24,6 +24,7 @@ from models.protocols import (
     SamplingSettings,
     Vectors,
 )
+from models.stats import CellCounts, EngineStats, PrefixCounts, Rates, RequestCounts
 
 Script = Sequence[str] | Callable[[str], str]
 
@@ -81,6 +82,21 @@ class ScriptedEngine:
     def load(self) -> EngineLoad:
         num_running = sum(generation.is_running for generation in self.generations)
         return EngineLoad(num_slots=4, num_running=num_running, num_waiting=0, max_waiting=8)
+
+    @property
+    def stats(self) -> EngineStats:
+        """It has no cells and shares nothing; its requests are its generations."""
+        load = self.load
+        return EngineStats(
+            num_waiting=load.num_waiting,
+            max_waiting=load.max_waiting,
+            num_slots=load.num_slots,
+            slots=(),
+            cells=CellCounts(0, 0, 0, 0, 0, 0),
+            prefixes=PrefixCounts(),
+            requests=RequestCounts(num_finished=len(self.generations) - load.num_running),
+            rates=Rates(0.0, 0.0),
+        )
 
     def prepare(
         self,

@@ -19,6 +19,8 @@ NUM_CTX_TRAIN = 1024
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
 _WIDTH, _NUM_LAYERS, _NUM_HEADS, _NUM_KV_HEADS, _WIDTH_FF = 64, 2, 4, 2, 128
 _NUM_MERGES = 240
+# Of every two layers the first has the window.
+_WINDOW_PATTERN = 2
 _SAMPLE = (
     "The handbook says that each parent receives sixteen weeks of leave, and that the office "
     "opens at nine in the morning. Passages and documents are given to the system, the user asks "
@@ -159,11 +161,15 @@ def write_tiny_gguf(
     has_template: bool = True,
     template: str | None = None,
     num_ctx_train: int = NUM_CTX_TRAIN,
+    window_tokens: int | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a two-layer Llama with random weights to `path` and return it."""
+    """Write a two-layer Llama with random weights to `path` and return it.
+
+    With `window_tokens` it is a Command R7B instead, whose first layer sees so many tokens back.
+    """
     form = CHAT_FORMATS[chat]
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "cohere2" if window_tokens else "llama")
     writer.add_name("tiny")
     writer.add_context_length(num_ctx_train)
     writer.add_embedding_length(_WIDTH)
@@ -174,6 +180,11 @@ def write_tiny_gguf(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(_WIDTH // _NUM_HEADS)
     writer.add_rope_freq_base(10000.0)
+    if window_tokens:
+        writer.add_sliding_window(window_tokens)
+        writer.add_sliding_window_pattern(_WINDOW_PATTERN)
+        writer.add_logit_scale(1.0)
+        writer.add_layer_norm_eps(1e-5)
     if has_template:
         writer.add_chat_template(template if template is not None else form.template)
     kind = _CONTROL if control_as == "control" else _USER_DEFINED
@@ -185,7 +196,8 @@ def write_tiny_gguf(
         num_vocab = 320
         writer.add_tokenizer_model("no_vocab")
     writer.add_vocab_size(num_vocab)
-    _write_weights(writer, num_vocab, weights, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    _write_weights(writer, num_vocab, weights, rng, is_llama=window_tokens is None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -236,7 +248,9 @@ def _write_special_ids(writer: Any, form: ChatFormat, tokens: list[str]) -> None
     writer.add_add_bos_token(form.adds_bos)
 
 
-def _write_weights(writer: Any, num_vocab: int, weights: str, rng: np.random.Generator) -> None:
+def _write_weights(
+    writer: Any, num_vocab: int, weights: str, rng: np.random.Generator, *, is_llama: bool
+) -> None:
     def add(name: str, num_rows: int, num_columns: int, scale: float = 1.0) -> None:
         matrix = rng.standard_normal((num_rows, num_columns), dtype=np.float32)
         matrix *= scale / np.sqrt(num_columns)
@@ -253,11 +267,14 @@ def _write_weights(writer: Any, num_vocab: int, weights: str, rng: np.random.Gen
     width_kv = _WIDTH // _NUM_HEADS * _NUM_KV_HEADS
     add("token_embd.weight", num_vocab, _WIDTH, scale=8.0)
     # Large scores keep the best two tokens apart, so that rounding does not change greedy texts.
-    add("output.weight", num_vocab, _WIDTH, scale=4.0)
+    if is_llama:
+        add("output.weight", num_vocab, _WIDTH, scale=4.0)
     add_ones(["output_norm.weight"])
     for layer in range(_NUM_LAYERS):
         block = f"blk.{layer}."
-        add_ones([block + "attn_norm.weight", block + "ffn_norm.weight"])
+        add_ones([block + "attn_norm.weight"])
+        if is_llama:
+            add_ones([block + "ffn_norm.weight"])
         add(block + "attn_q.weight", _WIDTH, _WIDTH, scale=3.0)
         add(block + "attn_k.weight", width_kv, _WIDTH, scale=3.0)
         add(block + "attn_v.weight", width_kv, _WIDTH, scale=3.0)

@@ -57,12 +57,9 @@ def assert_nothing_leaks(engine: LlamaEngine) -> None:
     slots, context = engine._slots, engine._context
     assert slots.num_promised_cells == 0
     kept = slots.kept_sequences
-    held = {
-        sequence: context.num_positions(sequence)
-        for sequence in range(engine._settings.num_sequences)
-    }
-    assert {sequence for sequence, num in held.items() if num} <= set(kept)
-    assert sum(held.values()) == slots.num_kept_cells
+    for sequence in range(engine._settings.num_sequences):
+        node = slots._kept.get(sequence)
+        assert context.num_positions(sequence) == (0 if node is None else node.end)
     assert len(slots._free) + len(kept) == engine._settings.num_sequences
     engine.forget_prefixes()
     deadline = time.monotonic() + 10

@@ -111,7 +111,7 @@ def test_cancelling_in_the_queue_in_prefill_and_in_decode(engine: LlamaEngine) -
     assert_nothing_leaks(engine)
 
 
-@pytest.mark.parametrize("num_steps", [150, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_steps", [150, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_random_walk_leaks_no_cell(engine: LlamaEngine, num_steps: int) -> None:
     rng = random.Random(1)
     prompts = [prompt_for(engine, question, rng.randrange(4)) for question in QUESTIONS]
