@@ -53,13 +53,14 @@ class LoadedModel:
         self.has_recurrence: bool = self._lib.llama_model_is_recurrent(
             self.pointer
         ) or self._lib.llama_model_is_hybrid(self.pointer)
+        rope_type: int = self._lib.llama_model_rope_type(self.pointer)
+        self.has_neox_rope = rope_type == self._lib.LLAMA_ROPE_TYPE_NEOX
         # A window of attention counts positions: what is moved would leave it or enter it. And only
-        # rotated keys can be rotated on, by angles that do not depend on the length of the text.
+        # rotated keys can be turned on, by angles that do not depend on the length of the text.
         self.is_movable: bool = (
             not self.has_recurrence
             and self._lib.llama_model_n_swa(self.pointer) == 0
-            and self._lib.llama_model_rope_type(self.pointer)
-            in (self._lib.LLAMA_ROPE_TYPE_NORM, self._lib.LLAMA_ROPE_TYPE_NEOX)
+            and (self.has_neox_rope or rope_type == self._lib.LLAMA_ROPE_TYPE_NORM)
             and self.header.text(f"{self.header.text('general.architecture')}.rope.scaling.type")
             in ("", "none", "linear")
         )

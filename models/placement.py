@@ -22,6 +22,7 @@ from models.context import Context
 from models.kvfolder import State
 from models.kvstore import KvStore
 from models.protocols import Block
+from models.turning import KeyTurner
 from models.vocabulary import TokenIds
 
 if TYPE_CHECKING:
@@ -86,10 +87,17 @@ class Placer:
     """
 
     def __init__(
-        self, context: Context, store: KvStore, sequences: Sequence[int], link_tokens: int
+        self,
+        context: Context,
+        store: KvStore,
+        sequences: Sequence[int],
+        link_tokens: int,
+        turner: KeyTurner | None = None,
     ) -> None:
+        """Without a `turner` llama.cpp moves the keys, which takes longer."""
         self.context = context
         self.store = store
+        self.turner = turner
         self._free = list(sequences)
         self.link_tokens = link_tokens
 
@@ -260,12 +268,16 @@ class PlacedPrompt:
             self._computing[spare] = (index, 0)
 
     def _place(self, spare: int, sequence: int, piece: Piece, state: State) -> bool:
-        context, num_prefix = self._placer.context, len(self._prefix)
+        context, turner = self._placer.context, self._placer.turner
+        distance = piece.start - len(self._prefix)
+        if turner is not None:
+            state = turner.turn(state, distance)
         if not context.restore(spare, state):
             return False
+        if turner is None:
+            context.move(spare, distance)
         if piece.num_link:
-            context.drop_beginning(spare, num_prefix + piece.num_link)
-        context.move(spare, piece.start - num_prefix)
+            context.drop_beginning(spare, piece.placed_from)
         context.add(spare, sequence)
         return True
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
+from typing import cast
 
+import numpy as np
+
+from models.batch import Run
 from models.context import Context, LoadedModel
 from models.engine_settings import NUM_PASSAGE_SEQUENCES, EngineSettings
 from models.errors import ModelError
@@ -14,11 +18,14 @@ from models.kvstore import KvStats, KvStore, identify
 from models.llama import library
 from models.placement import Placer
 from models.protocols import Prompt
+from models.turning import KeyTurner
 
 logger = logging.getLogger("mynah.engine")
 
 # Set by `mynah tune export`: passages were trained not to see each other.
 BLOCK_ATTENTION_KEY = "mynah.block_attention"
+_NUM_PROBE_TOKENS = 16
+_MAX_PROBE_DISTANCE = 8192
 
 
 class PassageReuse:
@@ -74,7 +81,14 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
     """
     if not wants_passages(model, settings):
         return PassageReuse(None)
-    if not (model.is_movable and context.can_shift):
+    first = settings.num_sequences
+    sequences = range(first, first + NUM_PASSAGE_SEQUENCES)
+    turner = KeyTurner(model.header, is_neox=model.has_neox_rope)
+    can_turn = model.is_movable and _is_right(turner, context, sequences, model)
+    # llama.cpp crashes on quantized keys whose width no Hadamard matrix has, and its turn of those
+    # that are turned in part is wrong.
+    can_shift = context.can_shift and settings.kv_type != "q8_0"
+    if not (model.is_movable and (can_turn or can_shift)):
         logger.warning("this model's keys cannot be moved; only equal beginnings are reused")
         return PassageReuse(None)
     lib = library()
@@ -100,9 +114,25 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
             f" {error.strerror}; make it writable or set kv_reuse to exact.",
             param="kv_reuse",
         ) from error
-    first = settings.num_sequences
-    sequences = range(first, first + NUM_PASSAGE_SEQUENCES)
-    return PassageReuse(Placer(context, store, sequences, settings.link_tokens))
+    placer = Placer(context, store, sequences, settings.link_tokens, turner if can_turn else None)
+    return PassageReuse(placer)
+
+
+def _is_right(
+    turner: KeyTurner, context: Context, sequences: Sequence[int], model: LoadedModel
+) -> bool:
+    """Whether keys are turned as the model would have computed them: tried on a few tokens."""
+    num_tokens = min(_NUM_PROBE_TOKENS, context.max_step_tokens // 2)
+    tokens = np.arange(num_tokens, dtype=np.int32) % model.vocabulary.num_vocab
+    # Far: slow pairs turn little on a short way.
+    distance = max(min(model.num_ctx_train, _MAX_PROBE_DISTANCE) - num_tokens, num_tokens)
+    states = []
+    for sequence, position in zip(sequences, (0, distance), strict=False):
+        # It asks for no logits, so there is no job to give them to.
+        context.decode([Run(cast(Job, None), sequence, position, tokens, 0)])
+        states.append(context.save(sequence))
+        context.drop(sequence)
+    return turner.agrees(states[0], states[1], distance)
 
 
 def wants_passages(model: LoadedModel, settings: EngineSettings) -> bool:
