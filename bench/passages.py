@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from models.batch import Run
 from models.engine import LlamaEngine
-from models.engine_settings import EngineSettings
+from models.engine_settings import EngineSettings, Reuse
 from models.errors import ModelError
 from models.jobs import Job
 from models.protocols import Message, Prompt, PromptDocument, SamplingSettings
@@ -80,16 +80,16 @@ def main() -> None:
     parser.add_argument("--passage-words", type=int, default=_NUM_PASSAGE_WORDS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    path = find_model(load_settings(model=options.model))
+    options.model = path = find_model(load_settings(model=options.model))
     rng = random.Random(0)
     pool = [
         PromptDocument("", " ".join(rng.choices(_WORDS, k=options.passage_words)))
         for _ in range(_NUM_PASSAGES)
     ]
-    rows = [_measure(path, pool, options, "exact", 0, None)]
+    rows = [_measure(pool, options, "exact")]
     reference = rows[0].pop("logits")
     for link_tokens in _LINKS:
-        row = _measure(path, pool, options, "passages", link_tokens, reference)
+        row = _measure(pool, options, "passages", link_tokens, reference)
         row.pop("logits")
         rows.append(row)
     if options.json:
@@ -103,20 +103,19 @@ def main() -> None:
 
 
 def _measure(
-    path: Path,
     pool: list[PromptDocument],
     options: argparse.Namespace,
-    reuse: str,
-    link_tokens: int,
-    reference: list[Logits] | None,
+    reuse: Reuse,
+    link_tokens: int = 0,
+    reference: list[Logits] | None = None,
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         settings = EngineSettings(
-            path=path,
+            path=options.model,
             num_threads=options.threads,
             kv_type=options.kv_type,
             num_kept_prefixes=1,
-            reuse="passages" if reuse == "passages" else "exact",
+            reuse=reuse,
             link_tokens=link_tokens,
             passage_folder=Path(scratch) / "kv",
         )

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import struct
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,13 +123,6 @@ class KvFolder:
     def count(self) -> int:
         """Number of states, counted now."""
         return sum(1 for _ in self._saved())
-
-    def keep_only(self, owners: Collection[str]) -> None:
-        """Forget the documents that are not among `owners`: they were deleted unnoticed."""
-        alive = {_owner_name(owner) for owner in owners} | {_SHARED}
-        for entry in self._folder.iterdir():
-            if entry.is_dir() and entry.name not in alive and not entry.name.startswith("."):
-                shutil.rmtree(entry, ignore_errors=True)
 
     def _path(self, key: bytes, owner: str) -> Path:
         return self._folder / (_owner_name(owner) if owner else _SHARED) / f"{key.hex()}.kv"
