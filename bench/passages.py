@@ -130,7 +130,7 @@ def _measure(
             new = prompts[options.repeats :]
             warm = [_first_token(engine, prompt) for prompt in new]
             engine.forget_prefixes()
-            logits = [asyncio.run(_logits(engine, prompt)) for prompt in new]
+            logits = [asyncio.run(compute_logits(engine, prompt)) for prompt in new]
             row = {
                 "reuse": reuse,
                 "link": link_tokens,
@@ -172,7 +172,8 @@ def _first_token(engine: LlamaEngine, prompt: Prompt) -> float:
     return taken_s
 
 
-async def _logits(engine: LlamaEngine, prompt: Prompt) -> npt.NDArray[np.float32]:
+async def compute_logits(engine: LlamaEngine, prompt: Prompt) -> npt.NDArray[np.float32]:
+    """The logits behind a prompt, shape `(num_vocab,)`, its passages placed as the engine does."""
     job = _LogitsJob(prompt)
     engine._reuse.place(job, prompt)
     engine._submit(job)

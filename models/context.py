@@ -128,9 +128,10 @@ class Context:
             _check_memory(model.header, settings, num_cells)
         params = lib.llama_context_default_params()
         params.n_ctx = num_cells
-        params.n_batch = params.n_ubatch = self.max_step_tokens
-        params.n_outputs_max = self.max_step_outputs
         params.n_seq_max = settings.num_sequences + NUM_PASSAGE_SEQUENCES
+        # llama.cpp plans for a step with a token, and an output, of every sequence.
+        params.n_batch = params.n_ubatch = max(self.max_step_tokens, params.n_seq_max)
+        params.n_outputs_max = max(self.max_step_outputs, params.n_seq_max)
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = count_threads(settings.num_threads)
         kind = {

@@ -22,7 +22,7 @@ from models.context import Context
 from models.kvfolder import State
 from models.kvstore import KvStore
 from models.protocols import Block
-from models.turning import KeyTurner
+from models.turning import KeyTurner, LayoutUnknown
 from models.vocabulary import TokenIds
 
 if TYPE_CHECKING:
@@ -270,9 +270,11 @@ class PlacedPrompt:
     def _place(self, spare: int, sequence: int, piece: Piece, state: State) -> bool:
         context, turner = self._placer.context, self._placer.turner
         distance = piece.start - len(self._prefix)
-        if turner is not None:
-            state = turner.turn(state, distance)
-        if not context.restore(spare, state):
+        try:
+            moved = state if turner is None else turner.turn(state, distance)
+        except LayoutUnknown:
+            return False
+        if not context.restore(spare, moved):
             return False
         if turner is None:
             context.move(spare, distance)

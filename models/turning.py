@@ -61,13 +61,15 @@ class KeyTurner:
         moved = state.copy()
         _cells(moved)["position"] += distance
         phases = np.exp(1j * distance * self._angles).astype(np.complex64)
-        for kind, rows in self._layers(moved):
-            if kind == _Q8_0:
-                self._turn_quantized(rows, phases)
-            else:
-                values = rows.view("<f2" if kind == _F16 else "<f4")
-                keys = values.reshape(len(rows), -1, self._width)
-                keys[..., : self._num_turned] = self._rotate(keys, phases)
+        # A key that is no number stays none.
+        with np.errstate(invalid="ignore", over="ignore"):
+            for kind, rows in self._layers(moved):
+                if kind == _Q8_0:
+                    self._turn_quantized(rows, phases)
+                else:
+                    values = rows.view("<f2" if kind == _F16 else "<f4")
+                    keys = values.reshape(len(rows), -1, self._width)
+                    keys[..., : self._num_turned] = self._rotate(keys, phases)
         return moved
 
     def agrees(self, state: State, moved: State, distance: int) -> bool:
