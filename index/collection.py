@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from index import documents as rows
@@ -41,14 +41,18 @@ class Library:
         *,
         busy_timeout_s: float = 30.0,
         max_flat: int = MAX_FLAT,
+        forget: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         """Open or create the library. Raises as `Store` does; loads no model.
 
-        A collection of more than `max_flat` vectors is searched through inverted lists.
+        A collection of more than `max_flat` vectors is searched through inverted lists. `forget`
+        is given the ids of documents while they are deleted, for what is kept of them elsewhere;
+        if it raises they stay.
         """
         self.data_dir = data_dir
         self.store = Store(data_dir, busy_timeout_s)
         self._embedder = embedder
+        self._forget = forget
         self._vectors = VectorCache(self.store, data_dir / "vectors", max_flat)
         self._selections = SelectionCache()
 
@@ -93,8 +97,10 @@ class Library:
             row = read_collection(connection, name)
             info = count_collection(connection, row)
             generation = advance_generation(connection, row)
-            for document in rows.read_documents(connection, name, "", info.num_documents):
+            documents = rows.read_documents(connection, name, "", info.num_documents)
+            for document in documents:
                 rows.remove_document(connection, row, document.id, generation)
+            self._forget_states([document.id for document in documents])
             connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
             erase_words(connection)
         self._vectors.forget(row)
@@ -119,6 +125,7 @@ class Library:
             former = rows.find_document(connection, draft.path, collection)
             if former is not None:
                 rows.remove_document(connection, row, former.id, generation)
+                self._forget_states([former.id])
             document_id = rows.insert_document(connection, row, draft, vectors, generation)
             return rows.read_document(connection, document_id)
 
@@ -140,6 +147,7 @@ class Library:
                 for document in deleted.values():
                     if document.collection == name:
                         rows.remove_document(connection, row, document.id, generation)
+            self._forget_states(list(deleted))
         for name in names:
             self.settle(name)
         return list(deleted.values())
@@ -225,6 +233,10 @@ class Library:
             change_embedder(connection, row, identity, generation)
         self.settle(collection)
         return num_passages
+
+    def _forget_states(self, document_ids: Sequence[str]) -> None:
+        if self._forget is not None and document_ids:
+            self._forget(document_ids)
 
     # Search
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from models.errors import ModelError
 from models.llama import library
 from models.vocabulary import TokenIds
 
@@ -67,3 +69,25 @@ class Batch:
             self._outputs[end - run.num_outputs : end] = 1
         self._struct.n_tokens = end
         return self._struct
+
+
+def absorb_runs(
+    runs: Sequence[Run], logits: npt.NDArray[np.float32]
+) -> Iterator[tuple[Job, ModelError | None]]:
+    """Hand each run its rows of the step's logits; yield the jobs that ended, and by what error."""
+    row = 0
+    ended: set[int] = set()
+    for run in runs:
+        rows = logits[row : row + run.num_outputs]
+        row += run.num_outputs
+        if id(run.job) in ended:
+            continue
+        try:
+            is_done = run.job.absorb(run, rows)
+        except ModelError as error:
+            ended.add(id(run.job))
+            yield run.job, error
+            continue
+        if is_done:
+            ended.add(id(run.job))
+            yield run.job, None

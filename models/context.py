@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.batch import Batch, Run
-from models.engine_settings import EngineSettings, count_threads
+from models.engine_settings import NUM_PASSAGE_SEQUENCES, EngineSettings, count_threads
 from models.errors import EngineStopped, ModelError, ModelFileInvalid
 from models.gguf import GgufHeader, check_generative, read_header
+from models.kvfolder import State
 from models.llama import keep_errors, library
 from models.protocols import ModelInfo
 from models.vocabulary import Vocabulary
@@ -55,6 +57,17 @@ class LoadedModel:
         ) or self._lib.llama_model_is_hybrid(self.pointer)
         # Tokens that a layer with a sliding window sees, 0 where none has one.
         self.window_tokens: int = self._lib.llama_model_n_swa(self.pointer)
+        rope_type: int = self._lib.llama_model_rope_type(self.pointer)
+        self.has_neox_rope = rope_type == self._lib.LLAMA_ROPE_TYPE_NEOX
+        # A window of attention counts positions: what is moved would leave it or enter it. And only
+        # rotated keys can be turned on, by angles that do not depend on the length of the text.
+        self.is_movable: bool = (
+            not self.has_recurrence
+            and self._lib.llama_model_n_swa(self.pointer) == 0
+            and (self.has_neox_rope or rope_type == self._lib.LLAMA_ROPE_TYPE_NORM)
+            and self.header.text(f"{self.header.text('general.architecture')}.rope.scaling.type")
+            in ("", "none", "linear")
+        )
         self._idle = threading.Condition()
         self._num_users = 0
         self._is_free = False
@@ -132,10 +145,10 @@ class Context:
             _check_memory(model.header, settings, num_cells)
         params = lib.llama_context_default_params()
         params.n_ctx = num_cells
-        params.n_batch = params.n_ubatch = self.max_step_tokens
-        # llama.cpp wants room for a row of each sequence, whatever a step asks for.
-        params.n_outputs_max = max(self.max_step_outputs, settings.num_sequences + self._shadow)
-        params.n_seq_max = settings.num_sequences + self._shadow
+        params.n_seq_max = settings.num_sequences + max(self._shadow, NUM_PASSAGE_SEQUENCES)
+        # llama.cpp plans for a step with a token, and an output, of every sequence.
+        params.n_batch = params.n_ubatch = max(self.max_step_tokens, params.n_seq_max)
+        params.n_outputs_max = max(self.max_step_outputs, params.n_seq_max)
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = count_threads(settings.num_threads)
         kind = {
@@ -205,6 +218,41 @@ class Context:
 
     def _with_shadow(self, sequence: int) -> tuple[int, ...]:
         return (sequence, sequence + self._shadow) if self._shadow else (sequence,)
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether positions can be changed afterwards."""
+        return bool(self._lib.llama_memory_can_shift(self._memory))
+
+    def save(self, sequence: int) -> State:
+        """The keys and values of a sequence, as bytes that `restore` takes."""
+        size: int = self._lib.llama_state_seq_get_size(self._pointer, sequence)
+        state = np.empty(size, dtype=np.uint8)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        self._lib.llama_state_seq_get_data(self._pointer, pointer, size, sequence)
+        return state
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """Give a sequence new cells with what `save` returned; False if they cannot be had."""
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        num_read: int = self._lib.llama_state_seq_set_data(
+            self._pointer, pointer, state.nbytes, sequence
+        )
+        if not num_read:
+            self.drop(sequence)
+        return num_read > 0
+
+    def move(self, sequence: int, distance: int) -> None:
+        """Change the positions of a sequence that shares no cell; keys turn at the next step."""
+        self._lib.llama_memory_seq_add(self._memory, sequence, -1, -1, distance)
+
+    def add(self, source: int, target: int) -> None:
+        """Let `target` share all cells of `source` beside its own."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def drop_beginning(self, sequence: int, num_tokens: int) -> None:
+        """Release the cells of `sequence` before position `num_tokens`."""
+        self._lib.llama_memory_seq_rm(self._memory, sequence, 0, num_tokens)
 
     def num_positions(self, sequence: int) -> int:
         """How many tokens of `sequence` the KV cache holds, as llama.cpp counts them."""

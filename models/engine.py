@@ -9,17 +9,20 @@ import asyncio
 import atexit
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.batch import Run
+from models.admission import check_prompt
+from models.background import Background
+from models.batch import Run, absorb_runs
 from models.context import Context, DecodeFailed, LoadedModel
 from models.engine_settings import EngineSettings
-from models.errors import ContextLengthExceeded, EngineStopped, ModelError, PromptInvalid
+from models.errors import EngineStopped, ModelError
 from models.generation import DeltaStream
 from models.jobs import GenerationJob, Job
+from models.kvstore import KvStats
 from models.protocols import (
     ContinuationScore,
     EngineLoad,
@@ -29,12 +32,12 @@ from models.protocols import (
     PromptDocument,
     SamplingSettings,
 )
+from models.reuse import open_reuse
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
 from models.slots import SlotTable
 from models.stats import EngineStats
-from models.template import ChatTemplate
-from models.tokens import PromptTokenizer
+from models.tokens import open_tokenizer
 
 logger = logging.getLogger("mynah.engine")
 
@@ -65,24 +68,20 @@ class LlamaEngine:
 
     def _open(self) -> None:
         settings, model = self._settings, self._model
-        vocabulary = model.vocabulary
-        template = ChatTemplate(
-            model.header.text("tokenizer.chat_template"),
-            bos=vocabulary.text(vocabulary.bos_id),
-            eos=vocabulary.text(vocabulary.eos_id),
+        self._tokenizer = open_tokenizer(
+            model.vocabulary, model.header.text("tokenizer.chat_template")
         )
-        self._tokenizer = PromptTokenizer(vocabulary, template)
-        # Computed now, so that the first request does not pay for it.
-        _ = self._tokenizer.forbidden_ids
         self._num_ctx, num_cells = settings.context_sizes(model.num_ctx_train)
-        self._info = model.describe(settings, self._num_ctx, template.has_documents)
+        self._info = model.describe(settings, self._num_ctx, self._tokenizer.template.has_documents)
         self._context = Context(model, settings, num_cells)
         self._slots = SlotTable(
             self._context,
             settings.num_sequences,
             settings.count_kept_cells(self._context.num_cells),
-            can_share=self._context.can_share,
+            can_share=self._context.can_share and settings.reuse != "off",
         )
+        self._reuse = open_reuse(model, self._context, settings)
+        self._background = Background(self.prepare, model.vocabulary, self._info, self._reuse)
         self._scheduler = Scheduler(
             self._slots,
             num_slots=settings.num_slots,
@@ -119,9 +118,11 @@ class LlamaEngine:
         Raises `PromptInvalid` if the template refuses the messages.
         """
         with self._model.use():
-            return self._tokenizer.prepare(
+            prompt = self._tokenizer.prepare(
                 messages, documents, add_generation_prompt=add_generation_prompt
             )
+        self._reuse.fetch(prompt)
+        return prompt
 
     def num_tokens(self, text: str) -> int:
         """Number of tokens of `text` as content."""
@@ -135,7 +136,7 @@ class LlamaEngine:
         `PromptInvalid` or `EngineStopped`.
         """
         num_wanted = 1 if sampling.max_tokens is None else sampling.max_tokens
-        self._check(prompt, num_wanted)
+        check_prompt(prompt, num_wanted, self._info)
         max_tokens = sampling.max_tokens
         if max_tokens is None:
             max_tokens = self._num_ctx - prompt.num_tokens
@@ -147,6 +148,7 @@ class LlamaEngine:
             if self._settings.drafts and not self._model.has_recurrence:
                 job.bind(self._context.truncate)
             job.expire_after([self._settings.deadline_s, sampling.deadline_s])
+            self._reuse.place(job, prompt)
             self._submit(job)
         return job.stream
 
@@ -155,7 +157,7 @@ class LlamaEngine:
 
         Raises as `generate` does. Cancelling the awaiting task stops the work.
         """
-        self._check(prompt, 0)
+        check_prompt(prompt, 0, self._info)
         with self._model.use() as vocabulary:
             # A continuation goes on where the prompt ends, often right behind a control token.
             follows_text = not vocabulary.is_special(prompt.tokens[-1])
@@ -163,7 +165,7 @@ class LlamaEngine:
                 self._tokenizer.encode_content(text, follows_text=follows_text)
                 for text in continuations
             ]
-            self._check(prompt, max(map(len, texts), default=0))
+            check_prompt(prompt, max(map(len, texts), default=0), self._info)
             if not any(texts):
                 return [ContinuationScore(0.0, 0) for _ in texts]
             job = ScoreJob(
@@ -171,6 +173,7 @@ class LlamaEngine:
             )
             job.bind(self._context.copy_prefix, self._context.drop)
             job.expire_after([self._settings.deadline_s])
+            self._reuse.place(job, prompt)
             self._submit(job)
         try:
             return await asyncio.wrap_future(job.result)
@@ -178,8 +181,27 @@ class LlamaEngine:
             self._cancel(job)
             raise
 
-    def forget_prefixes(self) -> None:
-        """Drop the cells kept of finished requests, as when a document was deleted."""
+    def precompute(self, messages: Sequence[Message], documents: Sequence[PromptDocument]) -> int:
+        """Compute passages ahead, while nobody waits for anything; return how many are queued.
+
+        `messages` begin as those that the passages will be read with: a system message counts.
+        """
+        with self._changed:
+            self._changed.notify_all()
+            return self._background.add(messages, documents)
+
+    @property
+    def passage_stats(self) -> KvStats:
+        """What is kept of passages, and how often it was of use."""
+        return self._reuse.stats
+
+    def forget_prefixes(self, owners: Collection[str] = ()) -> None:
+        """Drop the cells kept of finished requests, as when a document was deleted.
+
+        The states of the passages of `owners`, ids of documents, go too, those on disk for good.
+        Raises `OSError`.
+        """
+        self._reuse.forget(owners)
         with self._changed:
             self._forgets = True
             self._changed.notify_all()
@@ -190,19 +212,9 @@ class LlamaEngine:
             self._is_closing = True
             self._changed.notify_all()
         self._thread.join()
+        self._reuse.close()
         atexit.unregister(self.close)
         self._model.free()
-
-    def _check(self, prompt: Prompt, num_answer_tokens: int) -> None:
-        num_vocab = self._info.num_vocab
-        if not prompt.tokens:
-            raise PromptInvalid("The prompt is empty.", param="messages")
-        if min(prompt.tokens) < 0 or max(prompt.tokens) >= num_vocab:
-            raise PromptInvalid(
-                f"The prompt holds token ids outside 0 to {num_vocab - 1}.", param="messages"
-            )
-        if prompt.num_tokens + num_answer_tokens > self._num_ctx:
-            raise ContextLengthExceeded(prompt.num_tokens, num_answer_tokens, self._num_ctx)
 
     def _submit(self, job: Job) -> None:
         try:
@@ -211,6 +223,8 @@ class LlamaEngine:
                     raise EngineStopped(self._failure.message)
                 if self._is_closing:
                     raise EngineStopped("The engine is closed.")
+                self._forgets = self._reuse.sweep() or self._forgets
+                self._background.give_way()
                 self._scheduler.submit(job)
                 self._changed.notify_all()
         except ModelError:
@@ -243,12 +257,15 @@ class LlamaEngine:
         self._context.free()
 
     def _is_due(self) -> bool:
-        return self._is_closing or self._forgets or self._scheduler.has_work
+        has_work = self._scheduler.has_work or self._background.has_work
+        return self._is_closing or self._forgets or has_work
 
     def _schedule(self) -> list[Run]:
         if self._forgets:
             self._forgets = False
             self._slots.forget_all()
+        if not self._scheduler.has_work and (job := self._background.start()):
+            self._scheduler.submit(job)
         return self._scheduler.schedule(
             self._context.max_step_tokens, self._context.max_step_outputs
         )
@@ -273,24 +290,12 @@ class LlamaEngine:
     def _postprocess(self, runs: list[Run], logits: Any) -> None:
         if logits is None:
             return
-        row = 0
-        ended: set[int] = set()
-        for run in runs:
-            rows = logits[row : row + run.num_outputs]
-            row += run.num_outputs
-            if id(run.job) in ended:
-                continue
-            try:
-                is_done = run.job.absorb(run, rows)
-            except ModelError as error:
-                ended.add(id(run.job))
-                with self._changed:
-                    self._scheduler.fail(run.job, error)
-                continue
-            if is_done:
-                ended.add(id(run.job))
-                with self._changed:
-                    self._scheduler.finish(run.job)
+        for job, error in absorb_runs(runs, logits):
+            with self._changed:
+                if error is None:
+                    self._scheduler.finish(job)
+                else:
+                    self._scheduler.fail(job, error)
 
 
 def open_engine(path: str | Path, **settings: Any) -> LlamaEngine:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 KvType = Literal["f16", "f32", "q8_0"]
+Reuse = Literal["auto", "off", "exact", "passages"]
 
 # Eight thousand cells serve four grounded answers at once and stay near 1 GB for an 8B model.
 _DEFAULT_NUM_CELLS = 8192
 # What is kept saves prefill, but attention passes over every cell up to the last one in use: with
 # a full cache of 8,192 a small model prefills at half its speed, with half of it at two thirds.
 _KEPT_SHARE = 2
+# Passages that are computed or placed at the same time, by all requests together.
+NUM_PASSAGE_SEQUENCES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,10 @@ class EngineSettings:
     all; they make room where a request needs it. `drafts`: whether tokens that follow in the prompt
     are computed ahead and verified. `deadline_s`: time after which any request ends with
     `DeadlineExceeded`, its wait in the queue included.
+    `reuse`: what is computed once for many requests: nothing, beginnings that are equal, or those
+    and passages wherever they stand; `auto` takes passages where the model was trained for it.
+    `passage_ram_bytes`, `passage_disk_bytes`, `passage_folder`: room for the states of passages.
+    `link_tokens`: tokens at the beginning of each passage that are computed anew in every prompt.
     """
 
     path: Path
@@ -50,6 +57,11 @@ class EngineSettings:
     num_kept_cells: int | None = None
     drafts: bool = True
     deadline_s: float | None = None
+    reuse: Reuse = "auto"
+    passage_ram_bytes: int = 1 << 30
+    passage_disk_bytes: int = 4 << 30
+    passage_folder: Path | None = None
+    link_tokens: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -61,6 +73,9 @@ class EngineSettings:
             ("num_spare_sequences", 1),
             ("num_kept_sequences", 0),
             ("num_kept_cells", 0),
+            ("passage_ram_bytes", 0),
+            ("passage_disk_bytes", 0),
+            ("link_tokens", 0),
             ("num_ctx", 16),
             ("num_cells", 16),
         ):
@@ -73,7 +88,9 @@ class EngineSettings:
             raise ValueError(f"kv_type is {self.kv_type!r}; use f16, f32 or q8_0")
         if self.kv_type == "q8_0" and not self.flash_attention:
             raise ValueError("kv_type q8_0 needs flash_attention")
-        if self.num_sequences > 256:
+        if self.reuse not in ("auto", "off", "exact", "passages"):
+            raise ValueError(f"reuse is {self.reuse!r}; use auto, off, exact or passages")
+        if self.num_sequences + NUM_PASSAGE_SEQUENCES > 256:
             raise ValueError("num_slots, num_spare_sequences and num_kept_sequences exceed 256")
 
     @property

@@ -18,6 +18,7 @@ from models.detokenizer import TextStream
 from models.drafting import Drafting
 from models.errors import ModelError
 from models.generation import DeltaStream
+from models.placement import PlacedPrompt
 from models.protocols import FinishReason, GenerationDelta, GenerationUsage, SamplingSettings
 from models.sampling import Logits, Sampler
 from models.slots import Slot
@@ -31,6 +32,9 @@ class Job(ABC):
 
     def __init__(self, prompt: Sequence[int], num_cells: int) -> None:
         self.prompt: TokenIds = np.array(prompt, dtype=np.int32)
+        # The prompt as the cache of beginnings knows it.
+        self.key = self.prompt
+        self.placed: PlacedPrompt | None = None
         self.num_cells = num_cells
         self.slot: Slot | None = None
         # Set from any thread, read by the decode thread between steps.
@@ -44,10 +48,17 @@ class Job(ABC):
         self.admitted_at = self.submitted_at
         self.prefilled_at = self.submitted_at
 
+    def place(self, placed: PlacedPrompt | None) -> None:
+        """Have passages of the prompt placed instead of computed."""
+        if placed is not None:
+            self.placed, self.key = placed, placed.marked
+
     def admit(self, slot: Slot) -> None:
         """Take the slot."""
         self.slot = slot
         self.num_prefilled = self.num_cached = slot.num_cached
+        if self.placed is not None:
+            self.placed.skip(slot.num_cached)
         self.admitted_at = self.prefilled_at = time.monotonic()
 
     def take_over(self, num_tokens: int) -> None:
@@ -55,6 +66,8 @@ class Job(ABC):
         if num_tokens > self.num_prefilled:
             self.num_cached += num_tokens - self.num_prefilled
             self.num_prefilled = num_tokens
+            if self.placed is not None:
+                self.placed.skip(num_tokens)
 
     @property
     def is_prefilling(self) -> bool:
@@ -68,8 +81,12 @@ class Job(ABC):
 
     @property
     def computed(self) -> TokenIds:
-        """The tokens in the cells of the job's own sequence."""
-        return self.prompt[: self.num_prefilled]
+        """The tokens in the cells of the job's own sequence, as `key` has them."""
+        return self._share(self.key[: self.num_prefilled])
+
+    def _share(self, computed: TokenIds) -> TokenIds:
+        """The part of `computed` that is for others too."""
+        return computed if self.placed is None else computed[: self.placed.num_sound]
 
     @property
     def num_branched(self) -> int:
@@ -90,7 +107,16 @@ class Job(ABC):
         """What to compute next, at most so many tokens and rows of logits."""
         if not self.is_prefilling:
             return self._next_runs(max_tokens, max_outputs)
-        rest = self.prompt[self.num_prefilled : self.num_prefilled + max_tokens]
+        stop = self.num_prefilled + max_tokens
+        if self.placed is not None:
+            sequence = self._slot.sequence
+            self.num_prefilled, num_kept = self.placed.advance(sequence, self.num_prefilled)
+            self.num_cached += num_kept
+            runs = self.placed.compute(self, sequence, self.num_prefilled, max_tokens)
+            if self.placed.is_waiting(self.num_prefilled):
+                return runs
+            stop = min(self.num_prefilled + max_tokens, self.placed.next_stop(self.num_prefilled))
+        rest = self.prompt[self.num_prefilled : stop]
         is_last = self.num_prefilled + len(rest) == len(self.prompt)
         if is_last and max_outputs < 1:
             rest, is_last = rest[:-1], False
@@ -105,6 +131,9 @@ class Job(ABC):
         """
         if not self.is_prefilling:
             return self._absorb(run, logits)
+        if self.placed is not None and run.sequence != self._slot.sequence:
+            self.placed.absorb(run)
+            return False
         self.num_prefilled += len(run.tokens)
         if self.is_prefilling:
             return False
@@ -135,8 +164,10 @@ class Job(ABC):
     def fail(self, error: ModelError) -> None:
         """Tell the consumer what stopped the job."""
 
-    def free(self) -> None:  # noqa: B027
-        """Give back what the job holds outside the KV cache. Idempotent."""
+    def free(self) -> None:
+        """Give back what the job holds beside its slot. Idempotent."""
+        if self.placed is not None:
+            self.placed.free()
 
 
 class GenerationJob(Job):
@@ -186,7 +217,7 @@ class GenerationJob(Job):
     def computed(self) -> TokenIds:
         """The tokens of the prompt and of the answer that a step has taken in."""
         answer = np.array(self._tokens[: self._num_computed], dtype=np.int32)
-        return np.concatenate([self.prompt[: self.num_prefilled], answer])
+        return self._share(np.concatenate([self.key[: self.num_prefilled], answer]))
 
     def _next_runs(self, max_tokens: int, max_outputs: int) -> list[Run]:
         if min(max_tokens, max_outputs) < 1:
@@ -284,4 +315,5 @@ class GenerationJob(Job):
         self.stream.fail(error)
 
     def free(self) -> None:
+        super().free()
         self._sampler.free()

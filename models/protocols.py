@@ -29,17 +29,34 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PromptDocument:
-    """A passage as the chat template's `documents` variable sees it."""
+    """A passage as the chat template's `documents` variable sees it.
+
+    `owner` names the document it was taken from: what is kept of the passage goes with it.
+    """
 
     title: str
     text: str
+    owner: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Where a passage's title and text stand among a prompt's tokens: `[start, end)`."""
+
+    start: int
+    end: int
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids ready to prefill: scaffold parsed for control tokens, content never."""
+    """Token ids ready to prefill: scaffold parsed for control tokens, content never.
+
+    `blocks` are its passages in order. A passage's tokens depend on nothing around them.
+    """
 
     tokens: tuple[int, ...]
+    blocks: tuple[Block, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -206,7 +206,7 @@ class Scheduler:
         # Nobody overtakes the first: what is large would otherwise wait for ever.
         while self._waiting and len(self._running) < self._num_slots:
             job = self._waiting[0]
-            slot = self._slots.admit(job.prompt, job.num_cells, job.num_spare_sequences)
+            slot = self._slots.admit(job.key, job.num_cells, job.num_spare_sequences)
             if slot is None:
                 return
             self._waiting.popleft()

@@ -20,6 +20,7 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from models.errors import ModelFileInvalid, PromptInvalid
+from models.listing import join_turns, mark_content, put_documents_first
 from models.marking import MarkedText, Marks, Segment
 from models.protocols import Message, PromptDocument
 
@@ -121,12 +122,13 @@ class ChatTemplate:
     ) -> tuple[list[Message], list[Segment]]:
         """As `render`, with the messages in the form that the template took.
 
-        A segment's `source` counts those messages, and then the documents.
+        A segment's `source` counts those messages, and then the documents. Where the template has
+        no use for documents, the first user message says where they stand in it.
         """
         _check_messages(messages)
         messages = list(messages)
         if documents and not self.has_documents:
-            messages, documents = put_documents_first(messages, documents), ()
+            messages = put_documents_first(messages)
         refusal: PromptInvalid | None = None
         accepted: tuple[list[Message], list[Segment]] | None = None
         for attempt in _attempts(messages):
@@ -151,7 +153,10 @@ class ChatTemplate:
         marks = Marks()
         variables = {
             "messages": [
-                {"role": message.role, "content": marks.mark(message.content, index)}
+                {
+                    "role": message.role,
+                    "content": mark_content(marks, messages, index, documents),
+                }
                 for index, message in enumerate(messages)
             ],
             "documents": [
@@ -214,17 +219,17 @@ def _attempts(messages: list[Message]) -> Iterator[list[Message]]:
 
 def _merge_into_user_turns(messages: Sequence[Message]) -> list[Message]:
     merged: list[Message] = []
-    waiting: list[str] = []
+    waiting: list[Message] = []
     for message in messages:
         if message.role not in _TURN_ROLES:
-            waiting.append(message.content)
+            waiting.append(message)
         elif message.role == "user" and waiting:
-            merged.append(Message("user", "\n\n".join([*waiting, message.content])))
+            merged.append(join_turns("user", [*waiting, message]))
             waiting = []
         else:
             merged.append(message)
     if waiting:
-        merged.append(Message("user", "\n\n".join(waiting)))
+        merged.append(join_turns("user", waiting))
     return merged
 
 
@@ -232,26 +237,10 @@ def _merge_neighbours(messages: Sequence[Message]) -> list[Message]:
     merged: list[Message] = []
     for message in messages:
         if merged and merged[-1].role == message.role:
-            merged[-1] = Message(message.role, f"{merged[-1].content}\n\n{message.content}")
+            merged[-1] = join_turns(message.role, [merged[-1], message])
         else:
             merged.append(message)
     return merged
-
-
-def put_documents_first(
-    messages: Sequence[Message], documents: Sequence[PromptDocument]
-) -> list[Message]:
-    """The messages with the numbered documents in front of the first user message's text."""
-    listing = "\n\n".join(
-        f"[{number}] {document.title}\n{document.text}".strip()
-        for number, document in enumerate(documents, start=1)
-    )
-    placed = list(messages)
-    for index, message in enumerate(placed):
-        if message.role == "user":
-            placed[index] = Message("user", f"{listing}\n\n{message.content}")
-            return placed
-    return [*placed, Message("user", listing)]
 
 
 def _says_all(messages: Sequence[Message], segments: Sequence[Segment]) -> bool:

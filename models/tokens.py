@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from models.errors import PromptInvalid
 from models.marking import Segment
-from models.protocols import Message, Prompt, PromptDocument
+from models.protocols import Block, Message, Prompt, PromptDocument
 from models.template import ChatTemplate
 from models.vocabulary import Vocabulary
 
@@ -40,10 +40,14 @@ class PromptTokenizer:
         add_generation_prompt: bool = True,
     ) -> Prompt:
         """Return the ids of a rendered conversation, BOS as the vocabulary asks for it."""
-        segments = self.template.render(
+        taken, segments = self.template.fit(
             messages, documents, add_generation_prompt=add_generation_prompt
         )
-        return Prompt(tuple(self.with_bos(self.encode(segments))))
+        runs = self.encode_runs(segments)
+        plain = [token for _, ids in runs for token in ids]
+        ids = self.with_bos(plain)
+        owners = [document.owner for document in documents]
+        return Prompt(tuple(ids), _find_blocks(runs, len(ids) - len(plain), len(taken), owners))
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
         """Token ids of the segments, joined."""
@@ -140,8 +144,17 @@ class PromptTokenizer:
         return [bos, *ids[start:]]
 
 
+def open_tokenizer(vocabulary: Vocabulary, template: str) -> PromptTokenizer:
+    """The tokenizer of a GGUF's chat template, ready to use. Raises `ModelFileInvalid`."""
+    bos, eos = vocabulary.text(vocabulary.bos_id), vocabulary.text(vocabulary.eos_id)
+    tokenizer = PromptTokenizer(vocabulary, ChatTemplate(template, bos=bos, eos=eos))
+    # Computed now, so that the first request does not pay for it.
+    _ = tokenizer.forbidden_ids
+    return tokenizer
+
+
 def _join_for_tokenising(segments: Iterable[Segment]) -> list[Segment]:
-    """Merge neighbours of one kind, and move the space before a content into it.
+    """Merge neighbours of one source, and move the space before a content into it.
 
     Vocabularies hold words with the space in front of them; a lone space before a word is
     something the model never saw.
@@ -153,10 +166,41 @@ def _join_for_tokenising(segments: Iterable[Segment]) -> list[Segment]:
         last = joined[-1] if joined else None
         if last is None:
             joined.append(run)
-        elif last.is_content == run.is_content:
+        elif last.source == run.source:
             joined[-1] = Segment(last.text + run.text, last.source)
-        elif run.is_content and last.text.endswith(" ") and not run.text[0].isspace():
+        elif (
+            run.is_content
+            and not last.is_content
+            and last.text.endswith(" ")
+            and not run.text[0].isspace()
+        ):
             joined[-1:] = [Segment(last.text[:-1]), Segment(" " + run.text, run.source)]
         else:
             joined.append(run)
     return [run for run in joined if run.text]
+
+
+def _find_blocks(
+    runs: Sequence[tuple[Segment, Sequence[int]]],
+    shift: int,
+    num_messages: int,
+    owners: Sequence[str],
+) -> tuple[Block, ...]:
+    """Where each document stands; none if they do not stand one behind the other.
+
+    `shift` ids were put in front of the runs. Scaffold between a title and its text belongs to it.
+    """
+    spans: dict[int, tuple[int, int]] = {}
+    position = shift
+    for run, ids in runs:
+        end = position + len(ids)
+        if run.source is not None and run.source >= num_messages:
+            start = spans[run.source][0] if run.source in spans else position
+            spans[run.source] = (start, end)
+        position = end
+    blocks = [
+        Block(start, end, owners[source - num_messages])
+        for source, (start, end) in sorted(spans.items())
+    ]
+    is_ordered = all(a.end <= b.start for a, b in pairwise(blocks))
+    return tuple(block for block in blocks if block.end > block.start) if is_ordered else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _GGUF_MAGIC = b"GGUF"
 _NUM_FOUND = 12
+_STATES_FOLDER = "kv"
 
 
 def find_model(settings: Settings) -> Path:
@@ -79,8 +81,11 @@ def make_reranker(settings: Settings) -> Reranker | None:
 def open_library(settings: Settings, embedder: Embedder | None = None) -> Library:
     """The documents of the data directory; loads no model. Raises a `StoreError`."""
     from index.collection import Library
+    from models.kvfolder import forget_states
 
-    return Library(settings.data_dir, embedder or make_embedder(settings))
+    # What was computed of a document's passages goes with it.
+    forget = partial(forget_states, settings.data_dir / _STATES_FOLDER)
+    return Library(settings.data_dir, embedder or make_embedder(settings), forget=forget)
 
 
 def open_engine(settings: Settings, path: Path) -> LlamaEngine:
@@ -97,6 +102,11 @@ def open_engine(settings: Settings, path: Path) -> LlamaEngine:
             num_gpu_layers=settings.num_gpu_layers,
             max_waiting=settings.max_waiting,
             deadline_s=settings.request_deadline_s,
+            reuse=settings.kv_reuse,
+            passage_ram_bytes=settings.kv_ram_bytes,
+            passage_disk_bytes=settings.kv_disk_bytes,
+            passage_folder=settings.data_dir / _STATES_FOLDER,
+            link_tokens=settings.kv_link_tokens,
         )
     )
 

@@ -68,6 +68,28 @@ class Settings(BaseSettings):
         description="Time after which a question to the model ends with an error, waiting in the"
         " queue included; by default none.",
     )
+    kv_reuse: Literal["auto", "off", "exact", "passages"] = Field(
+        "auto",
+        description="What the engine computes once for many requests: `exact` takes beginnings"
+        " that are equal, `passages` also passages wherever they stand, each computed as if it"
+        " stood alone, `auto` is `passages` for a model trained so and `exact` for any other.",
+    )
+    kv_ram_bytes: int = Field(
+        2**30, ge=0, le=2**44, description="Memory for the states of passages."
+    )
+    kv_disk_bytes: int = Field(
+        4 * 2**30,
+        ge=0,
+        le=2**46,
+        description="Room for the states of passages in `data_dir`; 0 saves none.",
+    )
+    kv_link_tokens: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="First tokens of each passage that are computed anew in every prompt; more"
+        " come nearer to `exact` and take longer.",
+    )
     grounding_mode: Literal["auto", "quote", "answer", "off"] = Field(
         "auto",
         description="How questions are answered; `auto` is `quote` for the bundled model and"

@@ -6,7 +6,7 @@ Their text is noise, but the same noise each time; everything around it is as in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -162,11 +162,14 @@ def write_tiny_gguf(
     template: str | None = None,
     num_ctx_train: int = NUM_CTX_TRAIN,
     window_tokens: int | None = None,
+    num_heads: int = _NUM_HEADS,
+    metadata: Mapping[str, bool | str] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write a two-layer Llama with random weights to `path` and return it.
 
     With `window_tokens` it is a Command R7B instead, whose first layer sees so many tokens back.
+    A KV cache of q8_0 needs heads of 32 numbers: `num_heads` 2.
     """
     form = CHAT_FORMATS[chat]
     writer = gguf.GGUFWriter(path, "cohere2" if window_tokens else "llama")
@@ -175,16 +178,18 @@ def write_tiny_gguf(
     writer.add_embedding_length(_WIDTH)
     writer.add_block_count(_NUM_LAYERS)
     writer.add_feed_forward_length(_WIDTH_FF)
-    writer.add_head_count(_NUM_HEADS)
+    writer.add_head_count(num_heads)
     writer.add_head_count_kv(_NUM_KV_HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(_WIDTH // _NUM_HEADS)
+    writer.add_rope_dimension_count(_WIDTH // num_heads)
     writer.add_rope_freq_base(10000.0)
     if window_tokens:
         writer.add_sliding_window(window_tokens)
         writer.add_sliding_window_pattern(_WINDOW_PATTERN)
         writer.add_logit_scale(1.0)
         writer.add_layer_norm_eps(1e-5)
+    for key, value in (metadata or {}).items():
+        (writer.add_bool if isinstance(value, bool) else writer.add_string)(key, value)
     if has_template:
         writer.add_chat_template(template if template is not None else form.template)
     kind = _CONTROL if control_as == "control" else _USER_DEFINED
@@ -197,7 +202,9 @@ def write_tiny_gguf(
         writer.add_tokenizer_model("no_vocab")
     writer.add_vocab_size(num_vocab)
     rng = np.random.default_rng(seed)
-    _write_weights(writer, num_vocab, weights, rng, is_llama=window_tokens is None)
+    _write_weights(
+        writer, num_vocab, weights, num_heads, rng, is_llama=window_tokens is None
+    )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -249,7 +256,13 @@ def _write_special_ids(writer: Any, form: ChatFormat, tokens: list[str]) -> None
 
 
 def _write_weights(
-    writer: Any, num_vocab: int, weights: str, rng: np.random.Generator, *, is_llama: bool
+    writer: Any,
+    num_vocab: int,
+    weights: str,
+    num_heads: int,
+    rng: np.random.Generator,
+    *,
+    is_llama: bool,
 ) -> None:
     def add(name: str, num_rows: int, num_columns: int, scale: float = 1.0) -> None:
         matrix = rng.standard_normal((num_rows, num_columns), dtype=np.float32)
@@ -264,7 +277,7 @@ def _write_weights(
         for name in names:
             writer.add_tensor(name, np.ones(_WIDTH, np.float32))
 
-    width_kv = _WIDTH // _NUM_HEADS * _NUM_KV_HEADS
+    width_kv = _WIDTH // num_heads * _NUM_KV_HEADS
     add("token_embd.weight", num_vocab, _WIDTH, scale=8.0)
     # Large scores keep the best two tokens apart, so that rounding does not change greedy texts.
     if is_llama:

@@ -79,7 +79,7 @@ class GroundingService:
         """The answer's stream, as the `Grounder` protocol says."""
         mode = scope.mode or self._rules.mode
         if mode == "off":
-            return await self._answer_bare(messages, sampling)
+            return await self._answer_bare(messages, scope, sampling)
         clock = Clock()
         conversation = read_conversation(messages)
         if conversation.courtesy is not None:
@@ -281,10 +281,10 @@ class GroundingService:
         return generation, writer
 
     async def _answer_bare(
-        self, messages: Sequence[Message], sampling: SamplingSettings
+        self, messages: Sequence[Message], scope: GroundingScope, sampling: SamplingSettings
     ) -> AnswerStream:
         clock = Clock()
-        prompt = await asyncio.to_thread(self._engine.prepare, messages)
+        prompt = await asyncio.to_thread(self._engine.prepare, messages, scope.documents)
         clock.mark("prompt")
         generation = self._engine.generate(prompt, sampling)
         bare = replace(NO_PROMPT, prompt=prompt)

@@ -106,7 +106,10 @@ def build_prompt(
 
 def show_whole(hits: Sequence[Hit]) -> list[ShownHit]:
     """Every passage as it stands."""
-    return [ShownHit(hit, PromptDocument(describe_hit(hit), hit.passage.text)) for hit in hits]
+    return [
+        ShownHit(hit, PromptDocument(describe_hit(hit), hit.passage.text, hit.document.id))
+        for hit in hits
+    ]
 
 
 def show_excerpts(candidates: Sequence[Candidate]) -> list[ShownHit]:
@@ -128,7 +131,11 @@ def show_excerpts(candidates: Sequence[Candidate]) -> list[ShownHit]:
     return [
         ShownHit(
             ordered[excerpt.passage],
-            PromptDocument(describe_hit(ordered[excerpt.passage]), excerpt.text),
+            PromptDocument(
+                describe_hit(ordered[excerpt.passage]),
+                excerpt.text,
+                ordered[excerpt.passage].document.id,
+            ),
         )
         for excerpt in build_excerpts(ranked)
     ]

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from index.types import RankingOptions
-from models.protocols import FinishReason, GenerationUsage, Message, SamplingSettings
+from models.protocols import (
+    FinishReason,
+    GenerationUsage,
+    Message,
+    PromptDocument,
+    SamplingSettings,
+)
 
 Mode = Literal["quote", "answer", "off"]
 Decision = Literal["answered", "abstained", "ungrounded"]
@@ -19,7 +25,7 @@ class GroundingScope:
 
     `collections` None means all that exist; `mode` None means the server's setting, and so does
     `min_evidence`, the chance of an answer (0..1) below which it is refused; `ranking` None means
-    the retriever's own.
+    the retriever's own. `documents` are passages that the request brings along, for mode `off`.
     """
 
     mode: Mode | None = None
@@ -27,6 +33,7 @@ class GroundingScope:
     max_passages: int | None = None
     min_evidence: float | None = None
     ranking: RankingOptions | None = None
+    documents: tuple[PromptDocument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

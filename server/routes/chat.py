@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,7 +23,7 @@ from server.replies import JsonReply
 from server.routes.routing import resolve_scope
 from server.schemas.chat import ChatRequest
 from server.schemas.completion import ChatReply
-from server.schemas.conversion import refuse_unserved, to_messages, to_sampling
+from server.schemas.conversion import refuse_unserved, to_documents, to_messages, to_sampling
 from server.schemas.parsing import read_body
 from server.streaming import CLIENT_LEFT_STATUS, ClientLeft, EventStream, run_for_client
 
@@ -48,6 +48,7 @@ async def create_chat_completion(request: Request) -> Response:
     services = components.services.get()
     scope = await resolve_scope(body, services)
     is_grounded = (scope.mode or components.default_mode) != "off"
+    scope = replace(scope, documents=to_documents(body, is_grounded=is_grounded))
     sampling = to_sampling(
         body,
         default_temperature=_GROUNDED_TEMPERATURE if is_grounded else _RAW_TEMPERATURE,

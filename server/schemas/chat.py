@@ -94,6 +94,13 @@ class GroundingOptions(_Strict):
     min_evidence: Annotated[Number, Field(ge=0, le=1)] | None = None
 
 
+class ChatDocument(_Strict):
+    """A passage that the request brings along; Mynah's extension, named as other servers do."""
+
+    title: Annotated[str, Field(max_length=1000)] | None = None
+    text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+
+
 class ChatRequest(_Strict):
     """Every field of the request. `docs/api.md` says what each one does."""
 
@@ -121,6 +128,7 @@ class ChatRequest(_Strict):
 
     # Mynah's own.
     grounding: GroundingOptions | None = None
+    documents: Annotated[list[ChatDocument], Field(max_length=256)] | None = None
     top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     repeat_penalty: Annotated[Number, Field(gt=0, le=10)] | None = None

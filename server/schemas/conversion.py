@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.protocols import Message, SamplingSettings
+from models.protocols import Message, PromptDocument, SamplingSettings
 from server.errors import InvalidValue, MissingParameter, UnsupportedParameter, UnsupportedValue
 from server.schemas.chat import ChatMessage, ChatRequest, ContentPart
 
@@ -60,6 +60,19 @@ def to_sampling(
         max_tokens=request.max_tokens if max_tokens is None else max_tokens,
         logit_bias=_to_logit_bias(request, num_vocab),
     )
+
+
+def to_documents(request: ChatRequest, *, is_grounded: bool) -> tuple[PromptDocument, ...]:
+    """The passages that the request brings along.
+
+    Raises `InvalidValue` where the answer is made from other documents.
+    """
+    if request.documents and is_grounded:
+        raise InvalidValue(
+            "'documents' are read in grounding mode 'off' alone; name the model 'mynah-raw'.",
+            param="documents",
+        )
+    return tuple(PromptDocument(d.title or "", d.text) for d in request.documents or ())
 
 
 def _or(value: float | None, default: float) -> float:

@@ -145,3 +145,45 @@ def test_harmless_content_gives_the_ids_of_the_whole_text(
     ids = list(tokenizer.prepare(messages).tokens)
     assert ids == model.vocabulary.tokenize(whole, parse_special=True)
     model.free()
+
+
+TITLES = st.text(st.sampled_from("ab [1]\n.é"), max_size=12)
+BODIES = st.one_of(WILD, st.text(min_size=1, max_size=40))
+
+
+@given(
+    passages=st.lists(st.tuples(TITLES, BODIES), min_size=1, max_size=4),
+    before=st.lists(st.tuples(TITLES, BODIES), max_size=3),
+    question=BODIES,
+)
+@settings(
+    deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_passage_has_the_same_ids_at_any_number_and_beside_any_other(
+    tokenizer: PromptTokenizer,
+    passages: list[tuple[str, str]],
+    before: list[tuple[str, str]],
+    question: str,
+) -> None:
+    messages = [Message("system", "Read."), Message("user", question)]
+
+    def blocks(pairs: list[tuple[str, str]]) -> list[tuple[str, tuple[int, ...]]]:
+        documents = [PromptDocument(a, b, f"doc{i}") for i, (a, b) in enumerate(pairs)]
+        prompt = tokenizer.prepare(messages, documents)
+        return [(block.owner, prompt.tokens[block.start : block.end]) for block in prompt.blocks]
+
+    alone = [blocks([pair]) for pair in passages]
+    together = blocks([*before, *passages])
+    wanted = [(f"doc{len(before) + i}", found[0][1]) for i, found in enumerate(alone) if found]
+    assert together[len(together) - len(wanted) :] == wanted
+
+
+def test_blocks_hold_title_and_text_and_nothing_else(tokenizer: PromptTokenizer) -> None:
+    documents = [PromptDocument("part one", "The office opens."), PromptDocument("", "At nine.")]
+    prompt = tokenizer.prepare([Message("user", "When?")], documents)
+    texts = [
+        tokenizer.vocabulary.decode(prompt.tokens[block.start : block.end]).strip()
+        for block in prompt.blocks
+    ]
+    assert [text.split("\n") for text in texts] == [["part one", "The office opens."], ["At nine."]]
+    assert not tokenizer.prepare([Message("user", "When?")]).blocks

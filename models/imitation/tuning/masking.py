@@ -106,7 +106,7 @@ class Encoder:
         messages, segments = tokenizer.template.fit(
             dialogue.messages, dialogue.documents, add_generation_prompt=False
         )
-        documents = dialogue.documents if tokenizer.template.has_documents else []
+        documents = dialogue.documents
         runs = tokenizer.encode_runs(segments)
         plain = [token for _, part in runs for token in part]
         ids = tokenizer.with_bos(plain)

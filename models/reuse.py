@@ -1,0 +1,142 @@
+"""Which passages an engine computes once: chosen by its mode and by what its model can do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from importlib.metadata import version
+from typing import cast
+
+import numpy as np
+
+from models.batch import Run
+from models.context import Context, LoadedModel
+from models.engine_settings import NUM_PASSAGE_SEQUENCES, EngineSettings
+from models.errors import ModelError
+from models.jobs import Job
+from models.kvstore import KvStats, KvStore, identify
+from models.llama import library
+from models.placement import Placer
+from models.protocols import Prompt
+from models.turning import KeyTurner
+
+logger = logging.getLogger("mynah.engine")
+
+# Set by `mynah tune export`: passages were trained not to see each other.
+BLOCK_ATTENTION_KEY = "mynah.block_attention"
+_NUM_PROBE_TOKENS = 16
+_MAX_PROBE_DISTANCE = 8192
+
+
+class PassageReuse:
+    """The reuse of passages of one engine; does nothing where its mode is another."""
+
+    def __init__(self, placer: Placer | None) -> None:
+        self._placer = placer
+
+    @property
+    def is_on(self) -> bool:
+        """Whether passages are placed."""
+        return self._placer is not None
+
+    @property
+    def stats(self) -> KvStats:
+        """What is kept, and how often it was of use."""
+        return self._placer.store.stats if self._placer else KvStats(0, 0, 0, 0, 0, 0)
+
+    def place(self, job: Job, prompt: Prompt) -> None:
+        """Have the passages of a job's prompt placed."""
+        if self._placer is not None and prompt.blocks:
+            job.place(self._placer.plan(prompt.tokens, prompt.blocks))
+
+    def fetch(self, prompt: Prompt) -> bool:
+        """Read what is saved of a prompt's passages ahead of its use; whether all of it is there.
+
+        From any thread but the one that decodes.
+        """
+        if self._placer is None or not prompt.blocks:
+            return True
+        return self._placer.fetch(prompt.tokens, prompt.blocks)
+
+    def sweep(self) -> bool:
+        """Drop what another process had deleted; whether there was something new."""
+        return self._placer is not None and self._placer.store.sweep()
+
+    def forget(self, owners: Collection[str]) -> None:
+        """Drop the states of deleted documents. Raises `OSError`."""
+        if self._placer is not None and owners:
+            self._placer.store.forget(owners)
+
+    def close(self) -> None:
+        """Save what waits for it. Idempotent."""
+        if self._placer is not None:
+            self._placer.store.close()
+
+
+def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -> PassageReuse:
+    """The reuse of passages for a model.
+
+    Off where the mode is another, and where the model's keys cannot be moved. Raises `ModelError`
+    for a folder that cannot be used.
+    """
+    if not wants_passages(model, settings):
+        return PassageReuse(None)
+    first = settings.num_sequences
+    sequences = range(first, first + NUM_PASSAGE_SEQUENCES)
+    turner = KeyTurner(model.header, is_neox=model.has_neox_rope)
+    can_turn = model.is_movable and _is_right(turner, context, sequences, model)
+    # llama.cpp crashes on quantized keys whose width no Hadamard matrix has, and its turn of those
+    # that are turned in part is wrong.
+    can_shift = context.can_shift and settings.kv_type != "q8_0"
+    if not (model.is_movable and (can_turn or can_shift)):
+        logger.warning("this model's keys cannot be moved; only equal beginnings are reused")
+        return PassageReuse(None)
+    lib = library()
+    parts = (
+        "state-1",
+        model.header.text("tokenizer.chat_template"),
+        settings.kv_type,
+        # Values lie transposed without it.
+        str(settings.flash_attention),
+        str(lib.LLAMA_STATE_SEQ_VERSION),
+        version("llama_cpp_python"),
+    )
+    try:
+        store = KvStore(
+            identify(parts, settings.path),
+            max_ram_bytes=settings.passage_ram_bytes,
+            folder=settings.passage_folder,
+            max_disk_bytes=settings.passage_disk_bytes,
+        )
+    except OSError as error:
+        raise ModelError(
+            f"The folder {settings.passage_folder} for the states of passages cannot be used:"
+            f" {error.strerror}; make it writable or set kv_reuse to exact.",
+            param="kv_reuse",
+        ) from error
+    placer = Placer(context, store, sequences, settings.link_tokens, turner if can_turn else None)
+    return PassageReuse(placer)
+
+
+def _is_right(
+    turner: KeyTurner, context: Context, sequences: Sequence[int], model: LoadedModel
+) -> bool:
+    """Whether keys are turned as the model would have computed them: tried on a few tokens."""
+    num_tokens = min(_NUM_PROBE_TOKENS, context.max_step_tokens // 2)
+    tokens = np.arange(num_tokens, dtype=np.int32) % model.vocabulary.num_vocab
+    # Far: slow pairs turn little on a short way.
+    distance = max(min(model.num_ctx_train, _MAX_PROBE_DISTANCE) - num_tokens, num_tokens)
+    states = []
+    for sequence, position in zip(sequences, (0, distance), strict=False):
+        # It asks for no logits, so there is no job to give them to.
+        context.decode([Run(cast(Job, None), sequence, position, tokens, 0)])
+        states.append(context.save(sequence))
+        context.drop(sequence)
+    return turner.agrees(states[0], states[1], distance)
+
+
+def wants_passages(model: LoadedModel, settings: EngineSettings) -> bool:
+    """Whether passages are to be reused: as set, else where the model was trained for it."""
+    if settings.reuse != "auto":
+        return settings.reuse == "passages"
+    return model.header.text(BLOCK_ATTENTION_KEY).lower() == "true"
