@@ -142,6 +142,7 @@ class LlamaEngine:
             job = GenerationJob(
                 prompt.tokens, max_tokens, sampling, vocabulary, self._cancel, encode=encode
             )
+            job.jumps = self._settings.jumps
             if self._settings.drafts and not self._model.has_recurrence:
                 job.bind(self._context.truncate)
             self._submit(job)

@@ -26,7 +26,8 @@ class EngineSettings:
     company.
     `num_spare_sequences`: continuations scored side by side. `num_kept_prefixes`: finished
     sequences kept for reuse of their beginnings. `drafts`: whether tokens that follow in the prompt
-    are computed ahead and verified.
+    are computed ahead and verified. `jumps`: whether text that a grammar leaves no choice about is
+    taken without asking the model.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class EngineSettings:
     num_spare_sequences: int = 16
     num_kept_prefixes: int = 4
     drafts: bool = True
+    jumps: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (
