@@ -228,7 +228,7 @@ def main() -> None:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        with serve_mynah(setup, data_dir=Path(folder), settings={"max_waiting": "4"}) as server:
+        with serve_mynah(setup, data_dir=Path(folder), settings={"max_waiting": "1"}) as server:
             report = asyncio.run(run(server, options))
     growth_mb = measure_growth(report.samples, settling_s) / 1e6
     problems = list(dict.fromkeys(report.errors))[:10]

@@ -19,8 +19,9 @@ class EngineSettings:
 
     `num_ctx`: tokens that one request may take, prompt and answer; by default what the model was
     trained for, at most 8,192. `num_cells`: cells of the KV cache that all requests share.
-    `num_threads`: 0 for the physical cores. `num_gpu_layers`: -1 for all. `chunk_tokens`: most
-    prompt tokens computed in one step, which is how long a running stream may have to wait.
+    `num_threads`: 0 for the physical cores; `num_batch_threads` compute steps of more than one
+    token, 0 for as many. `num_gpu_layers`: -1 for all. `chunk_tokens`: most prompt tokens computed
+    in one step, which is how long a running stream may have to wait.
     `flash_attention`: faster, the more so the fuller the cache, but how it rounds depends on what
     else is in a step. Switched off and with `kv_type` f32, a request computes the same bits in any
     company.
@@ -35,6 +36,7 @@ class EngineSettings:
     num_cells: int | None = None
     num_slots: int = 4
     num_threads: int = 0
+    num_batch_threads: int = 0
     num_gpu_layers: int = 0
     chunk_tokens: int = 256
     kv_type: KvType = "f16"
@@ -49,6 +51,7 @@ class EngineSettings:
         for name, least in (
             ("num_slots", 1),
             ("num_threads", 0),
+            ("num_batch_threads", 0),
             ("num_gpu_layers", -1),
             ("chunk_tokens", 16),
             ("max_waiting", 0),
@@ -71,6 +74,11 @@ class EngineSettings:
     def num_sequences(self) -> int:
         """Sequences the context is made for; llama.cpp has room for 256."""
         return self.num_slots + self.num_spare_sequences + self.num_kept_prefixes
+
+    @property
+    def value_bytes(self) -> float:
+        """Bytes of one number in the KV cache."""
+        return {"f32": 4.0, "f16": 2.0, "q8_0": 1.0625}[self.kv_type]
 
     def context_sizes(self, num_ctx_train: int) -> tuple[int, int]:
         """Return tokens for one request and cells for all, for a model trained so far."""

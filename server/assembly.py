@@ -86,18 +86,9 @@ def open_library(settings: Settings, embedder: Embedder | None = None) -> Librar
 def open_engine(settings: Settings, path: Path) -> LlamaEngine:
     """The engine over the GGUF at `path`; that takes seconds. Raises a `ModelError`."""
     from models.engine import LlamaEngine
-    from models.engine_settings import EngineSettings
+    from server.engine_options import to_engine_settings
 
-    return LlamaEngine(
-        EngineSettings(
-            path=path,
-            num_ctx=settings.context_tokens,
-            num_slots=settings.num_slots,
-            num_threads=settings.num_threads,
-            num_gpu_layers=settings.num_gpu_layers,
-            max_waiting=settings.max_waiting,
-        )
-    )
+    return LlamaEngine(to_engine_settings(settings, path))
 
 
 def load_services(settings: Settings, *, is_warm: bool) -> Services:

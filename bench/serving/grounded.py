@@ -31,7 +31,7 @@ _SCOPE_EVIDENCE = 0.0
 def measure_answers(
     path: Path, num_threads: int, num_repeats: int, num_questions: int, mode: Mode
 ) -> dict[str, dict[str, list[float]]]:
-    """Figures of each way, one value a repeat: `tokens_per_s` of decoding, `decode_s`, whole `answer_s`.
+    """Figures of each way, a value a repeat: `tokens_per_s`, `decode_s`, whole `answer_s`.
 
     Mode `answer` compares `drafts`, mode `quote` compares `jumps`; both against the engine without.
     Nothing is abstained from, and no prefix is kept from one answer to the next.
