@@ -29,7 +29,7 @@ import httpx
 
 from bench.serving.client import open_client
 from bench.serving.loads import make_pool, say
-from bench.serving.servers import Server, Setup, serve_mynah
+from bench.serving.servers import Server, Setup, serve_mynah, stop_servers_when_told
 from models.registry_entries import find_bundled
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -216,6 +216,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    stop_servers_when_told()
     setup = Setup(options.model, options.threads, options.slots, context_tokens=2048)
     # A shorter run settles in a shorter time.
     settling_s = min(_SETTLING_S, 60 * options.minutes / 3)

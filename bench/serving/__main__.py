@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 
 from bench.serving.engines import in_turn, measure_drafts, measure_equal, measure_stall
@@ -31,6 +32,7 @@ from bench.serving.servers import (
     serve_llama_cpp,
     serve_llama_server,
     serve_mynah,
+    stop_servers_when_told,
 )
 from bench.serving.table import Measured, Row, compare, pair, render
 from models.gguf import read_header
@@ -45,6 +47,7 @@ _SHAPES = {"rand60": "60m", "rand1b": "1.1b"}
 def main() -> None:
     """Measure what the command line names, and print it."""
     options = _parse()
+    stop_servers_when_told()
     path = _find_model(options)
     rows: list[Row] = []
     loads = options.load or [*_SERVED, *_ALONE]
@@ -86,14 +89,14 @@ def _measure_servers(options: argparse.Namespace, path: Path, names: list[str]) 
     ]
     found: dict[tuple[str, int], Measured] = {}
     with _running_servers(options, path) as servers:
-        for repeat in range(options.repeats):
-            for load in loads:
-                measured = found.setdefault((load.name, load.num_clients), {})
-                for name, server in in_turn(servers, repeat):
-                    _tell(options, f"repeat {repeat + 1}: {load.name} x{load.num_clients} {name}")
-                    for figure, value in load.measure(server, repeat).items():
-                        measured.setdefault(name, {}).setdefault(figure, []).append(value)
-                    _tell(options, f"  {_last(measured[name])}")
+        for repeat, load in product(range(options.repeats), loads):
+            measured = found.setdefault((load.name, load.num_clients), {})
+            for name, server in in_turn(servers, repeat):
+                figures = load.measure(server, repeat)
+                for figure, value in figures.items():
+                    measured.setdefault(name, {}).setdefault(figure, []).append(value)
+                shown = "  ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
+                _tell(options, f"{repeat + 1}: {load.name} x{load.num_clients} {name}  {shown}")
     return [
         row
         for (name, clients), measured in found.items()
@@ -187,10 +190,6 @@ def _find_model(options: argparse.Namespace) -> Path:
         options.models_dir.mkdir(parents=True, exist_ok=True)
         write_random_gguf(path, options.vocabulary, SHAPES[_SHAPES[options.model]])
     return path
-
-
-def _last(values: dict[str, list[float]]) -> str:
-    return "  ".join(f"{name} {numbers[-1]:.3f}" for name, numbers in values.items())
 
 
 def _tell(options: argparse.Namespace, line: str) -> None:

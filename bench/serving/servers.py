@@ -15,6 +15,7 @@ lie outside the environment (`--peer-path`).
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -123,6 +124,11 @@ def serve_llama_cpp(setup: Setup, peer_path: Sequence[str]) -> Iterator[Server]:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(f"{url}/v1/models", process)
         yield Server(LLAMA_CPP_SERVER, url, "m", process.pid)
+
+
+def stop_servers_when_told() -> None:
+    """Turn SIGTERM into the end of the program, so that no server outlives its measurement."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def takes_documents_field() -> bool:
