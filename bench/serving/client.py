@@ -35,10 +35,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came back. `first_s` is the time to the first piece of text that is not empty."""
+    """What came back. `first_s` is the time to the first piece of text that is not empty.
+
+    `first_cpu_s` and `total_cpu_s` are the server's processor time meanwhile, spent on anybody.
+    """
 
     first_s: float
     total_s: float
+    first_cpu_s: float
+    total_cpu_s: float
     text: str
     num_chunks: int
     usage: dict[str, Any] = field(default_factory=dict)
@@ -72,8 +77,9 @@ def to_body(ask: Ask, server: Server) -> dict[str, Any]:
 
 async def send(client: httpx.AsyncClient, server: Server, ask: Ask) -> Seen:
     """Stream one answer to its end. Raises `RequestFailed`."""
-    started_s = time.perf_counter()
+    started_s, started_cpu_s = time.perf_counter(), server.cpu_s
     first_s: float | None = None
+    first_cpu_s = 0.0
     pieces: list[str] = []
     usage: dict[str, Any] = {}
     async with client.stream(
@@ -92,12 +98,14 @@ async def send(client: httpx.AsyncClient, server: Server, ask: Ask) -> Seen:
             piece = _text_of(event)
             if piece and first_s is None:
                 first_s = time.perf_counter() - started_s
+                first_cpu_s = server.cpu_s - started_cpu_s
             if piece:
                 pieces.append(piece)
     total_s = time.perf_counter() - started_s
     if first_s is None:
         raise RequestFailed(f"{server.name}: an answer without text")
-    return Seen(first_s, total_s, "".join(pieces), len(pieces), usage)
+    total_cpu_s = server.cpu_s - started_cpu_s
+    return Seen(first_s, total_s, first_cpu_s, total_cpu_s, "".join(pieces), len(pieces), usage)
 
 
 async def send_all(

@@ -97,22 +97,26 @@ class LoadMaker:
 
     def _measure_chat(self, server: Server, repeat: int, num_clients: int) -> dict[str, float]:
         rng = random.Random(f"chat {repeat}")
-        totals_s = []
+        totals: list[tuple[float, float]] = []
         for _ in range(self._size.num_chats):
             turns = [say(rng, _TURN_WORDS) for _ in range(_NUM_TURNS)]
-            totals_s.append(asyncio.run(self._chat(server, turns)))
-        return {"total_s": statistics.median(totals_s)}
+            totals.append(asyncio.run(self._chat(server, turns)))
+        return {
+            "total_s": statistics.median(total_s for total_s, _ in totals),
+            "cpu_s": statistics.median(cpu_s for _, cpu_s in totals),
+        }
 
-    async def _chat(self, server: Server, questions: Sequence[str]) -> float:
+    async def _chat(self, server: Server, questions: Sequence[str]) -> tuple[float, float]:
         history: list[Message] = []
-        total_s = 0.0
+        total_s = cpu_s = 0.0
         async with open_client() as client:
             for question in questions:
                 ask = self._fill(Ask(question, history=tuple(history)))
                 seen = await send(client, server, ask)
                 total_s += seen.total_s
+                cpu_s += seen.total_cpu_s
                 history += [Message("user", question), Message("assistant", seen.text)]
-        return total_s
+        return total_s, cpu_s
 
     def _measure_quotes(self, server: Server, repeat: int, num_clients: int) -> dict[str, float]:
         rng = random.Random(f"quotes {repeat}")
@@ -120,15 +124,24 @@ class LoadMaker:
         ask = replace(self._ask(rng, pool), num_tokens=_QUOTE_TOKENS, temperature=0.0)
         seen, _ = asyncio.run(send_all(server, [ask], 1))
         decode_s = [one.total_s - one.first_s for one in seen]
-        return {"tokens_per_s": _QUOTE_TOKENS / statistics.median(decode_s)}
+        decode_cpu_s = [one.total_cpu_s - one.first_cpu_s for one in seen]
+        return {
+            "tokens_per_s": _QUOTE_TOKENS / statistics.median(decode_s),
+            "cpu_s": statistics.median(decode_cpu_s),
+        }
 
     def _measure(self, server: Server, asks: Sequence[Ask], num_clients: int) -> dict[str, float]:
+        started_cpu_s = server.cpu_s
         seen, wall_s = asyncio.run(send_all(server, asks, num_clients))
-        return {
+        figures = {
             "first_s": statistics.median(one.first_s for one in seen),
             "requests_per_s": len(seen) / wall_s,
+            "cpu_s": (server.cpu_s - started_cpu_s) / len(seen),
             "cached_share": _cached_share(seen),
         }
+        if num_clients == 1:
+            figures["first_cpu_s"] = statistics.median(one.first_cpu_s for one in seen)
+        return figures
 
     def _ask(self, rng: random.Random, documents: Sequence[PromptDocument]) -> Ask:
         return self._fill(Ask(say(rng, _QUESTION_WORDS), documents, seed=rng.randrange(2**31)))

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,16 @@ class Server:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         return 0
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time that its threads have had; other work on the machine does not count."""
+        spent_ns = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            # A thread may end while its file is looked for.
+            with suppress(OSError):
+                spent_ns += int((task / "schedstat").read_text(encoding="utf-8").split()[0])
+        return spent_ns / 1e9
 
 
 class ServerFailed(Exception):

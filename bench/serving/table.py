@@ -1,6 +1,8 @@
 """Figures of the repeats to rows: medians, ratios paired by repeat, the bar and whether it is met.
 
 Every ratio says how much better Mynah is: a rate over the other's, the other's time over ours.
+Processor time (`cpu_s` a request or a chat, `first_cpu_s` up to the first text) tells what a busy
+machine hides; with one thread and one client it is the time on an idle one.
 """
 
 from __future__ import annotations
