@@ -189,7 +189,13 @@ async def _becomes_idle(server: Server) -> bool:
         deadline = time.monotonic() + _IDLE_S
         while time.monotonic() < deadline:
             load = (await client.get(f"{server.url}/readyz")).json()
-            if load["num_running"] == load["num_waiting"] == 0:
+            is_idle = load["num_running"] == load["num_waiting"] == 0
+            state = await client.get(f"{server.url}/v1/engine")
+            if state.status_code == httpx.codes.OK:
+                # No slot is taken and no cell is promised to anybody.
+                engine = state.json()
+                is_idle &= not engine["slots"] and not engine["cells"]["num_promised"]
+            if is_idle:
                 return True
             await asyncio.sleep(0.2)
     return False

@@ -37,6 +37,7 @@ from bench.serving.servers import (
 from bench.serving.table import Measured, Row, compare, pair, render
 from models.gguf import read_header
 from models.registry_entries import find_bundled
+from server.config import Settings
 
 _SERVED = {"cold": (1, 8), "warm": (1, 8), "chat": (1,), "quotes": (1,)}
 _ALONE = ("drafting", "jumps", "stall", "equal")
@@ -107,7 +108,8 @@ def _measure_servers(options: argparse.Namespace, path: Path, names: list[str]) 
 @contextmanager
 def _running_servers(options: argparse.Namespace, path: Path) -> Iterator[dict[str, Server]]:
     setup = Setup(path, options.threads, options.slots, options.context_tokens)
-    settings = dict(pair.split("=", 1) for pair in options.setting)
+    settings = {} if "kv_reuse" not in Settings.model_fields else {"kv_reuse": options.reuse}
+    settings |= dict(pair.split("=", 1) for pair in options.setting)
     with ExitStack() as stack:
         servers = [
             stack.enter_context(
@@ -217,6 +219,7 @@ def _parse() -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help=f"whether {MYNAH} gets passages as `documents`, by default if it can",
     )
+    add("--reuse", default="passages", help=f"what {MYNAH} reuses of its KV cache")
     add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of mynah serve")
     add("--threads", type=int, default=2)
     add("--slots", type=int, default=8)
