@@ -114,7 +114,7 @@ def _measure(
             path=options.model,
             num_threads=options.threads,
             kv_type=options.kv_type,
-            num_kept_prefixes=1,
+            num_kept_sequences=1,
             reuse=reuse,
             link_tokens=link_tokens,
             passage_folder=Path(scratch) / "kv",

@@ -27,6 +27,7 @@ COMMANDS = (
     ("chat",),
     ("serve",),
     ("calibrate",),
+    ("tune-engine",),
     ("eval",),
     ("eval", "run"),
     ("eval", "make"),

@@ -141,6 +141,7 @@ class Context:
 
     def _open(self, model: LoadedModel, settings: EngineSettings, num_cells: int) -> Any:
         lib = self._lib
+        _check_kv_type(model.header, settings)
         if not settings.num_gpu_layers:
             _check_memory(model.header, settings, num_cells)
         params = lib.llama_context_default_params()
@@ -150,7 +151,8 @@ class Context:
         params.n_batch = params.n_ubatch = max(self.max_step_tokens, params.n_seq_max)
         params.n_outputs_max = max(self.max_step_outputs, params.n_seq_max)
         params.kv_unified = True
-        params.n_threads = params.n_threads_batch = count_threads(settings.num_threads)
+        params.n_threads = count_threads(settings.num_threads)
+        params.n_threads_batch = settings.num_batch_threads or params.n_threads
         kind = {
             "f16": lib.GGML_TYPE_F16,
             "f32": lib.GGML_TYPE_F32,
@@ -199,6 +201,10 @@ class Context:
         """Let `target` share the cells of `source` at positions `[start, end)`."""
         for sequence in self._with_shadow(target):
             self._copy(source, sequence, start, end)
+
+    def use_threads(self, num_threads: int) -> None:
+        """Compute the next steps with so many threads."""
+        self._lib.llama_set_n_threads(self._pointer, num_threads, num_threads)
 
     def drop(self, sequence: int) -> None:
         """Release the cells that only `sequence` holds."""
@@ -265,10 +271,24 @@ class Context:
             self._pointer = None
 
 
+def count_cell_bytes(header: GgufHeader, settings: EngineSettings) -> float:
+    """Memory of one cell of the KV cache, in bytes; at least so much, if in doubt."""
+    return header.num_kv_values * settings.value_bytes + _CELL_BYTES
+
+
+def _check_kv_type(header: GgufHeader, settings: EngineSettings) -> None:
+    """Refuse what llama.cpp cannot keep: its quantized numbers come in blocks of 32."""
+    if settings.kv_type == "q8_0" and header.width_key % 32:
+        raise ModelError(
+            f"kv_type q8_0 does not go with this model: its heads are {header.width_key} wide, no"
+            " multiple of 32; use f16.",
+            param="kv_type",
+        )
+
+
 def _check_memory(header: GgufHeader, settings: EngineSettings, num_cells: int) -> None:
     """Refuse what the machine cannot hold: the system would promise it, and then kill us."""
-    value_bytes = {"f32": 4.0, "f16": 2.0, "q8_0": 1.0625}[settings.kv_type]
-    wanted_bytes = num_cells * (header.num_kv_values * value_bytes + _CELL_BYTES)
+    wanted_bytes = num_cells * count_cell_bytes(header, settings)
     try:
         installed_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Not on every system.

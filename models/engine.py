@@ -145,6 +145,7 @@ class LlamaEngine:
             job = GenerationJob(
                 prompt.tokens, max_tokens, sampling, vocabulary, self._cancel, encode=encode
             )
+            job.jumps = self._settings.jumps
             if self._settings.drafts and not self._model.has_recurrence:
                 job.bind(self._context.truncate)
             job.expire_after([self._settings.deadline_s, sampling.deadline_s])

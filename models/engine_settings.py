@@ -25,8 +25,9 @@ class EngineSettings:
 
     `num_ctx`: tokens that one request may take, prompt and answer; by default what the model was
     trained for, at most 8,192. `num_cells`: cells of the KV cache that all requests share.
-    `num_threads`: 0 for the physical cores. `num_gpu_layers`: -1 for all. `chunk_tokens`: most
-    prompt tokens computed in one step, which is how long a running stream may have to wait.
+    `num_threads`: 0 for the physical cores; `num_batch_threads` compute steps of more than one
+    token, 0 for as many. `num_gpu_layers`: -1 for all. `chunk_tokens`: most prompt tokens computed
+    in one step, which is how long a running stream may have to wait.
     `flash_attention`: faster, the more so the fuller the cache, but how it rounds depends on what
     else is in a step. Switched off and with `kv_type` f32, a request computes the same bits in any
     company.
@@ -40,6 +41,7 @@ class EngineSettings:
     and passages wherever they stand; `auto` takes passages where the model was trained for it.
     `passage_ram_bytes`, `passage_disk_bytes`, `passage_folder`: room for the states of passages.
     `link_tokens`: tokens at the beginning of each passage that are computed anew in every prompt.
+    `jumps`: whether text that a grammar leaves no choice about is taken without asking the model.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class EngineSettings:
     num_cells: int | None = None
     num_slots: int = 4
     num_threads: int = 0
+    num_batch_threads: int = 0
     num_gpu_layers: int = 0
     chunk_tokens: int = 256
     kv_type: KvType = "f16"
@@ -62,11 +65,13 @@ class EngineSettings:
     passage_disk_bytes: int = 4 << 30
     passage_folder: Path | None = None
     link_tokens: int = 0
+    jumps: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (
             ("num_slots", 1),
             ("num_threads", 0),
+            ("num_batch_threads", 0),
             ("num_gpu_layers", -1),
             ("chunk_tokens", 16),
             ("max_waiting", 0),
@@ -103,6 +108,11 @@ class EngineSettings:
         if self.num_kept_cells is not None:
             return min(self.num_kept_cells, num_cells)
         return num_cells // _KEPT_SHARE
+
+    @property
+    def value_bytes(self) -> float:
+        """Bytes of one number in the KV cache."""
+        return {"f32": 4.0, "f16": 2.0, "q8_0": 1.0625}[self.kv_type]
 
     def context_sizes(self, num_ctx_train: int) -> tuple[int, int]:
         """Return tokens for one request and cells for all, for a model trained so far."""

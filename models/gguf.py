@@ -47,14 +47,18 @@ class GgufHeader:
         return int(value) if isinstance(value, int | float) else 0
 
     @property
+    def width_key(self) -> int:
+        """Numbers of one head's key, 0 where the header does not tell."""
+        num_heads = self.number("attention.head_count")
+        width = self.number("embedding_length") // num_heads if num_heads else 0
+        return self.number("attention.key_length") or width
+
+    @property
     def num_kv_values(self) -> int:
         """Numbers that the KV cache holds for each token; at least this many, if in doubt."""
-        num_heads = self.number("attention.head_count")
         num_kv_heads = self.number("attention.head_count_kv") or 1
-        width = self.number("embedding_length") // num_heads if num_heads else 0
-        key_width = self.number("attention.key_length") or width
-        value_width = self.number("attention.value_length") or width
-        return self.number("block_count") * num_kv_heads * (key_width + value_width)
+        width_value = self.number("attention.value_length") or self.width_key
+        return self.number("block_count") * num_kv_heads * (self.width_key + width_value)
 
 
 class _Truncated(Exception):

@@ -177,6 +177,9 @@ class GenerationJob(Job):
     as many drawn tokens as agree with the draft are had in that one step.
     """
 
+    # Whether tokens that a grammar leaves no choice about are taken without the model.
+    jumps = True
+
     def __init__(
         self,
         prompt: Sequence[int],
@@ -274,7 +277,8 @@ class GenerationJob(Job):
         return is_stuck and self._finish("stop", self._text.finish())
 
     def _take_forced(self) -> bool:
-        return any(self._take(token) for token in self._sampler.take_forced())
+        forced = self._sampler.take_forced(jumps=self.jumps)
+        return any(self._take(token) for token in forced)
 
     def _take(self, token: int) -> bool:
         """Add a token to the answer; whether that ends it."""

@@ -92,16 +92,16 @@ class Sampler:
             self._note(token)
         return token
 
-    def take_forced(self) -> list[int]:
+    def take_forced(self, *, jumps: bool = True) -> list[int]:
         """Tokens that come next whatever the model thinks; call it before each `sample`.
 
         With a grammar that leaves one continuation the text is that of `sample`, its tokens are
         those that the text usually has. The last one ends the generation where nothing else can
-        follow.
+        follow. Without `jumps` the model draws them one by one.
         """
         if self._outline is not None:
             tokens = self._outline.take()
-        elif self._grammar is not None:
+        elif self._grammar is not None and jumps:
             tokens = self._grammar.take_forced()
         else:
             return []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from models.errors import ModelFileInvalid
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
+from server.engine_options import STATES_FOLDER, to_engine_settings
 from server.errors import ModelMissing
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _GGUF_MAGIC = b"GGUF"
 _NUM_FOUND = 12
-_STATES_FOLDER = "kv"
 
 
 def find_model(settings: Settings) -> Path:
@@ -84,31 +84,15 @@ def open_library(settings: Settings, embedder: Embedder | None = None) -> Librar
     from models.kvfolder import forget_states
 
     # What was computed of a document's passages goes with it.
-    forget = partial(forget_states, settings.data_dir / _STATES_FOLDER)
+    forget = partial(forget_states, settings.data_dir / STATES_FOLDER)
     return Library(settings.data_dir, embedder or make_embedder(settings), forget=forget)
 
 
 def open_engine(settings: Settings, path: Path) -> LlamaEngine:
     """The engine over the GGUF at `path`; that takes seconds. Raises a `ModelError`."""
     from models.engine import LlamaEngine
-    from models.engine_settings import EngineSettings
 
-    return LlamaEngine(
-        EngineSettings(
-            path=path,
-            num_ctx=settings.context_tokens,
-            num_slots=settings.num_slots,
-            num_threads=settings.num_threads,
-            num_gpu_layers=settings.num_gpu_layers,
-            max_waiting=settings.max_waiting,
-            deadline_s=settings.request_deadline_s,
-            reuse=settings.kv_reuse,
-            passage_ram_bytes=settings.kv_ram_bytes,
-            passage_disk_bytes=settings.kv_disk_bytes,
-            passage_folder=settings.data_dir / _STATES_FOLDER,
-            link_tokens=settings.kv_link_tokens,
-        )
-    )
+    return LlamaEngine(to_engine_settings(settings, path))
 
 
 def load_services(settings: Settings, *, is_warm: bool) -> Services:

@@ -17,6 +17,7 @@ from server.commands.context import CommandContext
 from server.commands.evaluate.app import app as eval_app
 from server.commands.output import printable, write_error
 from server.commands.tune.app import app as tune_app
+from server.commands.tune_engine import tune_engine
 
 app = typer.Typer(
     name="mynah",
@@ -60,6 +61,7 @@ app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("calibrate")(calibrate.calibrate)
+app.command("tune-engine")(tune_engine)
 app.add_typer(eval_app, name="eval")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")

@@ -48,15 +48,40 @@ class Settings(BaseSettings):
         None,
         ge=256,
         le=2**24,
-        description="Context of one request; by default what the model was trained for,"
-        " at most 8192.",
+        description="Context of one request; by default what the model was trained for, at most"
+        " 8192 and what memory is good for.",
     )
-    num_slots: int = Field(4, ge=1, le=200, description="Requests that are decoded together.")
+    num_slots: int | None = Field(
+        None,
+        ge=1,
+        le=200,
+        description="Requests that are decoded together; by default as many as memory is good for,"
+        " at most 8.",
+    )
     num_threads: int = Field(
-        0, ge=0, le=1024, description="Threads of the engine; 0 takes one for each physical core."
+        0,
+        ge=0,
+        le=1024,
+        description="Threads of the engine; 0 takes what `mynah tune-engine` found, without that"
+        " one for each physical core.",
     )
-    num_gpu_layers: int = Field(
-        0, ge=-1, le=10_000, description="Layers of the model put on the GPU; -1 means all."
+    num_gpu_layers: int | None = Field(
+        None,
+        ge=-1,
+        le=10_000,
+        description="Layers of the model put on the GPU; -1 means all. By default all where"
+        " llama.cpp was built for one, else none.",
+    )
+    chunk_tokens: int | None = Field(
+        None,
+        ge=16,
+        le=8192,
+        description="Tokens of prompts computed in one step, which running answers wait for; by"
+        " default what `mynah tune-engine` found, without that 256.",
+    )
+    kv_type: Literal["f16", "q8_0"] = Field(
+        "f16",
+        description="Numbers of the KV cache; `q8_0` takes half the memory and is less exact.",
     )
     max_waiting: int = Field(
         64, ge=0, le=100_000, description="Requests that may wait for a slot; the next gets 429."

@@ -177,6 +177,27 @@ def test_json_scaffolding_is_forced_and_values_are_the_models(tiny_gguf: Path) -
     engine.close()
 
 
+def test_without_jumps_every_token_is_a_step_and_the_text_is_the_told(tiny_gguf: Path) -> None:
+    rule = r'root ::= "The office opens at " ("nine" | "ten") " in the morning."'
+    asked = SamplingSettings(grammar=rule, max_tokens=200)
+    found = []
+    for jumps in (True, False):
+        engine = open_engine(tiny_gguf, drafts=False, jumps=jumps, **EXACT)
+        with counting_steps(engine) as steps:
+            deltas = list(engine.generate(prompt_for(engine, "When?"), asked))
+        engine.close()
+        usage = deltas[-1].usage
+        assert usage is not None
+        text = "".join(delta.text for delta in deltas)
+        found.append((text, len(steps), usage.num_completion_tokens))
+    (text, num_steps, _), (plain_text, num_plain_steps, num_plain_tokens) = found
+    assert num_steps <= 4
+    assert num_plain_steps >= num_plain_tokens
+    # What is drawn where there is a choice may depend on how the text before it was spelt.
+    wanted = {f"The office opens at {word} in the morning." for word in ("nine", "ten")}
+    assert {text, plain_text} <= wanted
+
+
 def test_forced_text_becomes_no_control_token(tiny_gguf: Path) -> None:
     engine = open_engine(tiny_gguf, num_threads=1)
     seen: list[int] = []

@@ -163,7 +163,7 @@ def test_the_first_passage_alone_is_as_in_a_plain_prefill(open_one: Open) -> Non
 
 def test_plain_prompts_take_over_no_cells_of_placed_passages(open_one: Open) -> None:
     """The same ids once with passages and once without: two answers, each its own."""
-    engine, exact = open_one(num_kept_prefixes=8), open_one(reuse="exact")
+    engine, exact = open_one(num_kept_sequences=8), open_one(reuse="exact")
     prompt = engine.prepare([SYSTEM, QUESTION], _documents(3))
     plain = Prompt(prompt.tokens)
     sampling = SamplingSettings(max_tokens=12)

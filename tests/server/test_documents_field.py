@@ -27,7 +27,7 @@ DOCUMENTS = [
 @pytest.fixture(scope="module")
 def server(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     embedder = HashingEmbedder()
-    engine = open_engine(tiny_gguf, num_threads=1, reuse="passages", num_kept_prefixes=1)
+    engine = open_engine(tiny_gguf, num_threads=1, reuse="passages", num_kept_sequences=1)
     with Library(tmp_path_factory.mktemp("data"), embedder) as library:
         grounder = GroundingService(engine, HybridRetriever(library, embedder), embedder)
         services = Services(engine, grounder, library.collections, lambda: None)

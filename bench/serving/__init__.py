@@ -1,0 +1,1 @@
+"""Mynah beside the servers of llama.cpp: `python -m bench.serving --help`."""
