@@ -17,6 +17,7 @@ from models.detokenizer import TextStream
 from models.drafting import Drafting
 from models.errors import ModelError
 from models.generation import DeltaStream
+from models.logprobs import LogprobTrail, measure_token
 from models.protocols import FinishReason, GenerationDelta, GenerationUsage, SamplingSettings
 from models.sampling import Logits, Sampler
 from models.slots import Slot
@@ -137,6 +138,10 @@ class GenerationJob(Job):
         self._vocabulary = vocabulary
         self._sampler = Sampler(settings, vocabulary, prompt, encode)
         self._text = TextStream(settings.stop)
+        self._num_shown = 0
+        self._min_tokens = settings.min_tokens
+        self._num_top = settings.num_top_logprobs
+        self._trail = LogprobTrail()
         self._tokens: list[int] = []
         self._num_computed = 0
         self._draft: list[int] = []
@@ -203,7 +208,7 @@ class GenerationJob(Job):
 
     def _advance(self, logits: Logits) -> bool:
         token = self._sampler.sample(logits)
-        if token is not None and self._take(token):
+        if token is not None and self._take(token, logits):
             return True
         num_before = len(self._tokens)
         if self._take_forced():
@@ -215,22 +220,29 @@ class GenerationJob(Job):
     def _take_forced(self) -> bool:
         return any(self._take(token) for token in self._sampler.take_forced())
 
-    def _take(self, token: int) -> bool:
-        """Add a token to the answer; whether that ends it."""
+    def _take(self, token: int, logits: Logits | None = None) -> bool:
+        """Add a token to the answer, drawn from `logits` unless forced; whether that ends it."""
         if self._vocabulary.is_eog(token):
             return self._finish("stop", self._text.finish())
         self._tokens.append(token)
-        text = self._text.push(self._vocabulary.piece(token))
+        may_stop = len(self._tokens) >= self._min_tokens
+        text = self._text.push(self._vocabulary.piece(token), may_stop=may_stop)
+        if self._num_top is not None and logits is not None:
+            measured = measure_token(token, logits, self._num_top, self._vocabulary)
+            self._trail.add(measured, self._text.num_decoded, is_partial=self._text.is_partial)
         if self._text.is_stopped:
             return self._finish("stop", text)
         if len(self._tokens) >= self._max_tokens:
             return self._finish("length", text + self._text.finish())
         if text:
-            self.stream.put(GenerationDelta(text))
+            self._num_shown += len(text)
+            self.stream.put(GenerationDelta(text, logprobs=self._trail.take(self._num_shown)))
         return False
 
     def _finish(self, reason: FinishReason, text: str) -> bool:
-        self.stream.put(GenerationDelta(text, reason, self._usage()))
+        trail, num_shown = self._trail, self._num_shown + len(text)
+        logprobs = trail.take_begun(num_shown) if self._text.is_stopped else trail.take_all()
+        self.stream.put(GenerationDelta(text, reason, self._usage(), logprobs))
         return True
 
     def _usage(self) -> GenerationUsage:
