@@ -7,6 +7,7 @@ import ctypes
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,12 @@ Candidates = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 _MAX_GRAMMAR_BYTES = 1 << 20
 # llama.cpp parses groups by recursion: thousands of open brackets would end the process.
 _MAX_NESTING = 200
+# Processor time that one question may take; what a call takes by itself; and for how much a token
+# the next question is tried on a few first.
+_MAX_CALL_S = 1.0
+_CALL_S = 1e-3
+_SLOW_TOKEN_S = 2e-5
+_PROBE_WIDTHS = (1, 64)
 _ERROR_MARK = b"error parsing grammar: "
 
 # The parser prints to the process's standard error, of which there is one.
@@ -36,9 +43,41 @@ class Grammar:
         self._lib = library()
         self._sampler: Any = _parse(text, vocabulary)
         self._data = np.zeros(64, dtype=Candidates)
+        self._is_slow = True
 
     def allows(self, ids: TokenIds) -> npt.NDArray[np.bool_]:
-        """For each token id, whether the grammar lets it come next; same shape."""
+        """For each token id, whether the grammar lets it come next; same shape.
+
+        Raises `GrammarInvalid` before a call that would hold up everybody.
+        """
+        if self._is_slow:
+            self._foresee(ids)
+        began = time.thread_time()
+        allowed = self._ask(ids)
+        spent_s = time.thread_time() - began
+        self._is_slow = spent_s - _CALL_S > _SLOW_TOKEN_S * len(ids)
+        return allowed
+
+    def _foresee(self, ids: TokenIds) -> None:
+        """Ask for a few first: where the text can be read in many ways, each takes long."""
+        for width in _PROBE_WIDTHS:
+            if width >= len(ids):
+                return
+            # Once may have been chance.
+            for _ in range(3):
+                began = time.thread_time()
+                self._ask(ids[:width])
+                spent_s = time.thread_time() - began - _CALL_S
+                if spent_s * len(ids) / width <= _MAX_CALL_S:
+                    break
+            else:
+                raise GrammarInvalid(
+                    "The grammar reads the text in too many ways to be followed; make it less"
+                    " ambiguous.",
+                    param="grammar",
+                )
+
+    def _ask(self, ids: TokenIds) -> npt.NDArray[np.bool_]:
         if len(ids) > len(self._data):
             self._data = np.zeros(len(ids), dtype=Candidates)
         data = self._data[: len(ids)]

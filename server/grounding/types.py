@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from index.types import RankingOptions
-from models.protocols import FinishReason, GenerationUsage, Message, SamplingSettings
+from models.protocols import FinishReason, GenerationUsage, Message, SamplingSettings, TokenLogprob
 
 Mode = Literal["quote", "answer", "off"]
 Decision = Literal["answered", "abstained", "ungrounded"]
@@ -131,9 +131,13 @@ class GroundingReport:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer's text."""
+    """The next piece of the answer's text, with its tokens' probabilities if they were asked for.
+
+    Only the bare model's text has tokens that are its own.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
