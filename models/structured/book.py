@@ -28,14 +28,15 @@ _PRIMITIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "member": ('string ": " value', ("string", "value")),
     "array": ('"[" ( value ( ", " value )* )? "]"', ("value",)),
     "string": (r'"\"" char* "\""', ("char",)),
-    "char": (r'plain | "\\" ( ["\\/bfnrt] | "u" unit )', ("plain", "unit")),
+    "char": (r'plain | "\\" ( ["\\/bfnrt] | "u" unit | pair )', ("plain", "unit", "pair")),
     # Neither what JSON wants escaped nor what UTF-8 has no bytes for.
-    "plain": (r'[^"\\\x00-\x1F\x7F]', ()),
-    # One half of a surrogate pair is no character.
+    "plain": (r'[^"\\\x00-\x1F]', ()),
+    # Half of a surrogate pair is no character.
     "unit": (
         "[0-9a-cefA-CEF] hex hex hex | [dD] [0-7] hex hex",
         ("hex",),
     ),
+    "pair": (r'"u" [dD] [89abAB] hex hex "\\u" [dD] [c-fC-F] hex hex', ("hex",)),
     "hex": ("[0-9a-fA-F]", ()),
     "number": (_NUMBER, ("integral", "fraction", "exponent")),
     "integer": ('"-"? integral', ("integral",)),

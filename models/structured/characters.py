@@ -22,7 +22,7 @@ SPACES: Ranges = ((9, 14), (32, 33))
 LINE_ENDS: Ranges = ((10, 11), (13, 14), (0x85, 0x86), (0x2028, 0x202A))
 _ESCAPES = {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 34: '"', 92: "\\"}
 # JSON wants these escaped; what has no short escape is not written.
-_UNPLAIN: Ranges = ((0, 32), (34, 35), (92, 93), (127, 128))
+_UNPLAIN: Ranges = ((0, 32), (34, 35), (92, 93))
 
 
 def unite(sets: Iterable[Ranges]) -> Ranges:

@@ -98,7 +98,7 @@ def write_other_name(names: Collection[str], book: RuleBook, where: str) -> str:
     rules = {prefix: book.reserve() for prefix in nexts}
     for prefix, characters in nexts.items():
         codes = "".join(quote_point(ord(c)) for c in sorted(characters))
-        ways = [rf'[^"\\\x00-\x1F\x7F{codes}] {plain}']
+        ways = [rf'[^"\\\x00-\x1F{codes}] {plain}']
         for character in sorted(characters):
             code = ord(character)
             # A character that must be escaped is not written, and neither is what follows it.

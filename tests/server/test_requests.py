@@ -265,8 +265,8 @@ def test_json_objects_parse_and_a_cut_says_so(client: openai.OpenAI) -> None:
     assert cut.message.content.startswith("{")
     assert cut.finish_reason in ("length", "stop")
     ended = 0
-    for seed in range(12):
-        reply = ask(client, response_format={"type": "json_object"}, max_tokens=300, seed=seed)
+    for seed in range(6):
+        reply = ask(client, response_format={"type": "json_object"}, max_tokens=120, seed=seed)
         if reply.choices[0].finish_reason == "stop":
             ended += 1
             assert isinstance(json.loads(reply.choices[0].message.content), dict)
@@ -276,13 +276,10 @@ def test_json_objects_parse_and_a_cut_says_so(client: openai.OpenAI) -> None:
 def test_a_grammar_is_kept_to_and_one_that_does_not_parse_is_refused(
     client: openai.OpenAI,
 ) -> None:
-    rule = 'root ::= "yes, " [0-9]{3} | "no"'
-    texts = {
-        ask(client, extra_body={"grammar": rule}, seed=seed).choices[0].message.content
-        for seed in range(8)
-    }
+    reply = ask(client, extra_body={"grammar": 'root ::= "about " [0-9]{3}'}, n=5, temperature=2)
+    texts = {choice.message.content for choice in reply.choices}
     assert len(texts) > 1
-    assert all(text == "no" or (text[:5] == "yes, " and text[5:].isdigit()) for text in texts)
+    assert all(re.fullmatch("about [0-9]{3}", text) for text in texts)
     with pytest.raises(openai.BadRequestError, match="does not parse") as refused:
         ask(client, extra_body={"grammar": "root ::= other"})
     assert refused.value.param == "grammar"
