@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from server import cli
-from server.config import PREFIX, Settings
+from server.config import Settings
+from server.config_sources import PREFIX
 from server.statuses import STATUS_BY_CLASS, type_of
 
 FOLDER = Path(__file__).parent

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from models.admission import check_prompt
 from models.errors import ModelError
-from models.jobs import GenerationJob, Job
+from models.generation_job import GenerationJob
+from models.jobs import Job
 from models.protocols import Message, ModelInfo, Prompt, PromptDocument, SamplingSettings
 from models.reuse import PassageReuse
 from models.vocabulary import Vocabulary

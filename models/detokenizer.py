@@ -19,13 +19,25 @@ class TextStream:
         self._num_held_max = max((len(stop) - 1 for stop in self._stops), default=0)
         self._held = ""
         self.is_stopped = False
+        # Characters of the text so far, those that were held back included.
+        self.num_decoded = 0
 
-    def push(self, piece: bytes) -> str:
-        """Return the text that has become certain; sets `is_stopped` at a stop string."""
+    @property
+    def is_partial(self) -> bool:
+        """Whether the last piece ended inside a character."""
+        return bool(self._decoder.getstate()[0])
+
+    def push(self, piece: bytes, *, may_stop: bool = True) -> str:
+        """Return the text that has become certain; sets `is_stopped` at a stop string.
+
+        Without `may_stop` a stop string that is complete now passes as text.
+        """
         if self.is_stopped:
             return ""
-        text = self._held + self._decoder.decode(piece)
-        ends = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        decoded = self._decoder.decode(piece)
+        self.num_decoded += len(decoded)
+        text = self._held + decoded
+        ends = [place for stop in self._stops if (place := text.find(stop)) >= 0 and may_stop]
         if ends:
             self.is_stopped, self._held = True, ""
             return text[: min(ends)]

@@ -17,12 +17,14 @@ from typing import Any
 from models.admission import check_prompt
 from models.background import Background
 from models.batch import Run, absorb_runs
-from models.context import Context, DecodeFailed, LoadedModel
+from models.context import Context, DecodeFailed
 from models.engine_settings import EngineSettings
 from models.errors import EngineStopped, ModelError
 from models.generation import DeltaStream
-from models.jobs import GenerationJob, Job
+from models.generation_job import GenerationJob
+from models.jobs import Job
 from models.kvstore import KvStats
+from models.loaded_model import LoadedModel
 from models.protocols import (
     ContinuationScore,
     EngineLoad,
@@ -159,13 +161,8 @@ class LlamaEngine:
         Raises as `generate` does. Cancelling the awaiting task stops the work.
         """
         check_prompt(prompt, 0, self._info)
-        with self._model.use() as vocabulary:
-            # A continuation goes on where the prompt ends, often right behind a control token.
-            follows_text = not vocabulary.is_special(prompt.tokens[-1])
-            texts = [
-                self._tokenizer.encode_content(text, follows_text=follows_text)
-                for text in continuations
-            ]
+        with self._model.use():
+            texts = self._tokenizer.encode_continuations(prompt, continuations)
             check_prompt(prompt, max(map(len, texts), default=0), self._info)
             if not any(texts):
                 return [ContinuationScore(0.0, 0) for _ in texts]
@@ -247,8 +244,9 @@ class LlamaEngine:
                     if self._is_closing:
                         break
                     runs = self._schedule()
-                if runs:
-                    self._postprocess(runs, self._run(runs))
+                logits = self._run(runs) if runs else None
+                if logits is not None:
+                    self._postprocess(runs, logits)
         except Exception as error:
             logger.exception("the decode thread failed")
             failure = EngineStopped(f"The engine stopped: {error}. Start it again.")
@@ -258,8 +256,8 @@ class LlamaEngine:
         self._context.free()
 
     def _is_due(self) -> bool:
-        has_work = self._scheduler.has_work or self._background.has_work
-        return self._is_closing or self._forgets or has_work
+        is_asked = self._is_closing or self._forgets
+        return is_asked or self._scheduler.has_work or self._background.has_work
 
     def _schedule(self) -> list[Run]:
         if self._forgets:
@@ -289,8 +287,6 @@ class LlamaEngine:
             return None
 
     def _postprocess(self, runs: list[Run], logits: Any) -> None:
-        if logits is None:
-            return
         for job, error in absorb_runs(runs, logits):
             with self._changed:
                 if error is None:

@@ -12,10 +12,11 @@ from typing import Any, cast
 import numpy as np
 
 from models.batch import Run
-from models.context import Context, DecodeFailed, LoadedModel
+from models.context import Context, DecodeFailed
 from models.engine_settings import EngineSettings
 from models.errors import ModelError
 from models.jobs import Job
+from models.loaded_model import LoadedModel
 from models.machine import Machine
 
 CHUNK_SIZES = (64, 128, 256, 512, 1024)

@@ -7,6 +7,7 @@ import ctypes
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,12 @@ Candidates = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 _MAX_GRAMMAR_BYTES = 1 << 20
 # llama.cpp parses groups by recursion: thousands of open brackets would end the process.
 _MAX_NESTING = 200
+# Processor time that one question may take. Beyond the time that a call or a token usually takes
+# the next question is tried on a few tokens first.
+_MAX_CALL_S = 1.0
+_CALL_S = 1e-3
+_SLOW_TOKEN_S = 2e-5
+_NUM_PROBED = 64
 _ERROR_MARK = b"error parsing grammar: "
 
 # The parser prints to the process's standard error, of which there is one.
@@ -36,9 +43,44 @@ class Grammar:
         self._lib = library()
         self._sampler: Any = _parse(text, vocabulary)
         self._data = np.zeros(64, dtype=Candidates)
+        self._is_slow = True
 
     def allows(self, ids: TokenIds) -> npt.NDArray[np.bool_]:
-        """For each token id, whether the grammar lets it come next; same shape."""
+        """For each token id, whether the grammar lets it come next; same shape.
+
+        Raises `GrammarInvalid` before a call that would hold up everybody.
+        """
+        if self._is_slow:
+            self._foresee(ids)
+        began = time.thread_time()
+        allowed = self._ask(ids)
+        self._is_slow = time.thread_time() - began > _CALL_S + _SLOW_TOKEN_S * len(ids)
+        return allowed
+
+    def _foresee(self, ids: TokenIds) -> None:
+        """Ask for a few first: where the text can be read in many ways, each takes long."""
+        # Once may have been chance.
+        if len(ids) > _NUM_PROBED and all(self._would_last(ids) for _ in range(3)):
+            raise GrammarInvalid(
+                "The grammar reads the text in too many ways to be followed; make it less"
+                " ambiguous.",
+                param="grammar",
+            )
+
+    def _would_last(self, ids: TokenIds) -> bool:
+        one_s = self._time(ids[:1])
+        if one_s * _NUM_PROBED > _MAX_CALL_S:
+            return True
+        few_s = self._time(ids[:_NUM_PROBED])
+        # A call has a cost of its own, which does not grow with the ids.
+        return few_s + (few_s - one_s) * len(ids) / _NUM_PROBED > _MAX_CALL_S
+
+    def _time(self, ids: TokenIds) -> float:
+        began = time.thread_time()
+        self._ask(ids)
+        return time.thread_time() - began
+
+    def _ask(self, ids: TokenIds) -> npt.NDArray[np.bool_]:
         if len(ids) > len(self._data):
             self._data = np.zeros(len(ids), dtype=Candidates)
         data = self._data[: len(ids)]

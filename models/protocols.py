@@ -74,7 +74,11 @@ class SamplingSettings:
     that the answer ends with. `outline` holds the first words of each of the answer's sentences:
     the model goes on from them, and its answer ends with the last one's citation mark or line.
     `grammar` is GBNF with a `root` rule. `stop` strings are cut off the text, also when they span
-    several tokens. Past `deadline_s`, the wait in the queue included, the generation ends with
+    several tokens. Before `min_tokens` neither they nor the model end the answer.
+    `num_top_logprobs` asks for every token's log-probability, and for those of so many others
+    that were likeliest; None asks for none. Text that a grammar forces is then sampled token by
+    token too, because a token that was never computed for has no probability.
+    Past `deadline_s`, the wait in the queue included, the generation ends with
     `DeadlineExceeded`; an engine may have a shorter limit of its own.
     """
 
@@ -93,6 +97,31 @@ class SamplingSettings:
     copy_bias: float = 0.0
     outline: tuple[str, ...] = ()
     deadline_s: float | None = None
+    min_tokens: int = 0
+    num_top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChance:
+    """A token's bytes, which may be part of a character, and its natural-log probability.
+
+    `name` is what the vocabulary calls a token that writes nothing, such as the end of the turn.
+    """
+
+    piece: bytes
+    logprob: float
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer, its natural-log probability, and the tokens that were likeliest."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    top: tuple[TokenChance, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +140,14 @@ class GenerationUsage:
 class GenerationDelta:
     """The next piece of text: whole UTF-8 characters only, possibly empty.
 
-    The last delta alone has `finish_reason` and `usage`.
+    The last delta alone has `finish_reason` and `usage`. `logprobs`, where they were asked for, are
+    those of the tokens that this text ends: all deltas together have those of every token shown.
     """
 
     text: str
     finish_reason: FinishReason | None = None
     usage: GenerationUsage | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from typing import cast
 import numpy as np
 
 from models.batch import Run
-from models.context import Context, LoadedModel
+from models.context import Context
 from models.engine_settings import NUM_PASSAGE_SEQUENCES, EngineSettings
 from models.errors import ModelError
 from models.jobs import Job
 from models.kvstore import KvStats, KvStore, identify
 from models.llama import library
+from models.loaded_model import LoadedModel
 from models.placement import Placer
 from models.protocols import Prompt
 from models.turning import KeyTurner

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.copying import PromptPointer
-from models.errors import ModelError, SamplingInvalid
+from models.errors import ModelError
 from models.forcing import GrammarFollower
 from models.grammar import Candidates, candidate_array
 from models.llama import library
 from models.outline import Outline
 from models.protocols import SamplingSettings
+from models.sampling_checks import check_sampling
 from models.vocabulary import Vocabulary
 
 Logits = npt.NDArray[np.float32]
@@ -70,6 +71,9 @@ class Sampler:
             if settings.grammar
             else None
         )
+        # Every token of which a probability is asked has to be sampled.
+        self._jumps = settings.num_top_logprobs is None
+        self._num_said = 0
         self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
         self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
 
@@ -101,7 +105,7 @@ class Sampler:
         """
         if self._outline is not None:
             tokens = self._outline.take()
-        elif self._grammar is not None and jumps:
+        elif self._grammar is not None and jumps and self._jumps:
             tokens = self._grammar.take_forced()
         else:
             return []
@@ -114,6 +118,7 @@ class Sampler:
         return self._pointer.follow(num_tokens) if num_tokens else []
 
     def _note(self, token: int) -> None:
+        self._num_said += 1
         self._pointer.accept(token)
         if self._has_penalties:
             self._num_seen[token] = self._num_seen.get(token, 0) + 1
@@ -132,7 +137,9 @@ class Sampler:
 
     def _adjust(self, logits: Logits) -> Logits:
         copied = self._pointer.next_tokens() if self._settings.copy_bias else []
-        if not (self._num_seen or len(self._bias_ids) or self._grammar is not None or copied):
+        is_early = self._num_said < self._settings.min_tokens
+        is_changed = self._num_seen or len(self._bias_ids) or copied or is_early
+        if not is_changed and self._grammar is None:
             return logits
         scores = logits.copy()
         scores[copied] += self._settings.copy_bias
@@ -142,6 +149,8 @@ class Sampler:
         if self._grammar is not None:
             # A grammar matches a control token by its text, which the reader would never see.
             scores[self._vocabulary.silent_control_ids] = -np.inf
+        if is_early:
+            scores[self._vocabulary.eog_ids] = -np.inf
         return scores
 
     def _penalise(self, scores: Logits) -> None:
@@ -225,38 +234,3 @@ def _build_chain(settings: SamplingSettings) -> Any:
     seed = secrets.randbits(32) if settings.seed is None else settings.seed & 0xFFFFFFFF
     lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_dist(min(seed, _NO_SEED - 1)))
     return chain
-
-
-def check_sampling(settings: SamplingSettings, num_vocab: int) -> None:
-    """Raise `SamplingInvalid` naming the first setting that is out of range."""
-    s = settings
-    ranges = (
-        ("temperature", s.temperature, 0.0, math.inf),
-        ("top_p", s.top_p, 0.0, 1.0),
-        ("top_k", s.top_k, 0, math.inf),
-        ("min_p", s.min_p, 0.0, 1.0),
-        ("frequency_penalty", s.frequency_penalty, -math.inf, math.inf),
-        ("presence_penalty", s.presence_penalty, -math.inf, math.inf),
-        ("copy_bias", s.copy_bias, 0.0, math.inf),
-    )
-    for name, value, lowest, highest in ranges:
-        if not (math.isfinite(value) and lowest <= value <= highest):
-            raise SamplingInvalid(f"{name} is {value}; it is out of range.", param=name)
-    if not (math.isfinite(s.repeat_penalty) and s.repeat_penalty > 0):
-        raise SamplingInvalid(
-            f"repeat_penalty is {s.repeat_penalty}; it must be above 0.", param="repeat_penalty"
-        )
-    if s.max_tokens is not None and s.max_tokens < 0:
-        raise SamplingInvalid(f"max_tokens is {s.max_tokens}; 0 is the least.", param="max_tokens")
-    if s.deadline_s is not None and not s.deadline_s > 0:
-        raise SamplingInvalid(f"deadline_s is {s.deadline_s}; it must be above 0.")
-    if s.outline and (s.grammar is not None or not all(s.outline)):
-        raise SamplingInvalid("outline goes with no grammar, and none of it is empty.")
-    for token, bias in s.logit_bias.items():
-        if not 0 <= token < num_vocab:
-            raise SamplingInvalid(
-                f"logit_bias names token {token}; this model has tokens 0 to {num_vocab - 1}.",
-                param="logit_bias",
-            )
-        if math.isnan(bias):
-            raise SamplingInvalid("logit_bias holds a value that is no number.", param="logit_bias")

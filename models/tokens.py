@@ -67,6 +67,12 @@ class PromptTokenizer:
             last = ids[-1] if ids else last
         return runs
 
+    def encode_continuations(self, prompt: Prompt, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text as it goes on where `prompt` ends."""
+        # That is often right behind a control token.
+        follows_text = not self.vocabulary.is_special(prompt.tokens[-1])
+        return [self.encode_content(text, follows_text=follows_text) for text in texts]
+
     def encode_content(self, text: str, *, follows_text: bool = False) -> list[int]:
         """Token ids of data, without any id that the model takes for control."""
         ids = self._tokenize(text, parse_special=False, follows_text=follows_text)

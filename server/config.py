@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,11 +15,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.config_sources import PREFIX, read_environment, read_file
 from server.errors import ConfigInvalid
 
-PREFIX = "MYNAH_"
-# Read by the command line itself, not settings.
-OTHER_VARIABLES = frozenset({"MYNAH_CONFIG", "MYNAH_DEBUG", "MYNAH_TEACHER_API_KEY"})
 CONFIG_FILENAME = "mynah.toml"
 
 TextTuple = Annotated[tuple[str, ...], NoDecode]
@@ -227,14 +223,14 @@ def load_settings(
     """
     variables = os.environ if environment is None else environment
     given = {name: value for name, value in options.items() if value is not None}
-    from_environment = _read_environment(variables)
+    from_environment = read_environment(variables, Settings.model_fields)
     named = config or (Path(variables["MYNAH_CONFIG"]) if variables.get("MYNAH_CONFIG") else None)
     if named is not None:
-        path, from_file = named, _read_file(named)
+        path, from_file = named, read_file(named, Settings.model_fields)
     else:
         early = {k: v for k, v in {**from_environment, **given}.items() if k == "data_dir"}
         path = _validate(early, {}, {}, Path()).data_dir / CONFIG_FILENAME
-        from_file = _read_file(path) if path.is_file() else {}
+        from_file = read_file(path, Settings.model_fields) if path.is_file() else {}
         if "data_dir" in from_file:
             raise ConfigInvalid(
                 f"{path}: data_dir cannot be set in a file that is found through it; use"
@@ -258,49 +254,3 @@ def _validate(options: Source, environment: Source, file: Source, path: Path) ->
             place = f"{path}: {name}"
         reason = first["msg"].partition(", unable")[0].replace("Input should be", "must be")
         raise ConfigInvalid(f"{place} {reason}, not {first['input']!r}.", param=name) from None
-
-
-def _read_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    names = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
-    found = {}
-    for variable, value in variables.items():
-        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
-            continue
-        if variable not in names:
-            hint = _suggest(variable, [*names, *OTHER_VARIABLES])
-            raise ConfigInvalid(f"there is no setting {variable}{hint}.", param=variable)
-        # An empty variable is how shells and compose files say "not set".
-        if value:
-            found[names[variable]] = value
-    return found
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        with path.expanduser().open("rb") as file:
-            values = tomllib.load(file)
-    except FileNotFoundError:
-        raise ConfigInvalid(
-            f"there is no configuration file {path}{_suggest_file(path)}.", param="config"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigInvalid(f"cannot read {path}: {reason}.", param="config") from None
-    for name in values:
-        if name not in Settings.model_fields:
-            hint = _suggest(name, Settings.model_fields)
-            raise ConfigInvalid(f"{path}: there is no setting {name}{hint}.", param=name)
-    return values
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}" if matches else ""
-
-
-def _suggest_file(path: Path) -> str:
-    try:
-        beside = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
-    except OSError:
-        return ""
-    return _suggest(path.name, beside)

@@ -189,7 +189,10 @@ def write_tiny_gguf(
         writer.add_logit_scale(1.0)
         writer.add_layer_norm_eps(1e-5)
     for key, value in (metadata or {}).items():
-        (writer.add_bool if isinstance(value, bool) else writer.add_string)(key, value)
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        else:
+            writer.add_string(key, value)
     if has_template:
         writer.add_chat_template(template if template is not None else form.template)
     kind = _CONTROL if control_as == "control" else _USER_DEFINED
@@ -202,9 +205,7 @@ def write_tiny_gguf(
         writer.add_tokenizer_model("no_vocab")
     writer.add_vocab_size(num_vocab)
     rng = np.random.default_rng(seed)
-    _write_weights(
-        writer, num_vocab, weights, num_heads, rng, is_llama=window_tokens is None
-    )
+    _write_weights(writer, num_vocab, weights, num_heads, rng, is_llama=window_tokens is None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

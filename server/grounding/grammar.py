@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.gbnf import quote_literal
+
 # Phrases that state no fact, so that any of them may open any answer.
 OPENERS = ("", "According to the documents: ", "From the documents: ")
 
@@ -27,13 +29,3 @@ def build_grammar(sentences: Sequence[QuotedSentence]) -> str:
     body = " ".join(sentence.cited_text for sentence in sentences)
     openers = " | ".join(quote_literal(opener) for opener in OPENERS)
     return f"root ::= opener {quote_literal(body)}\nopener ::= {openers}\n"
-
-
-def quote_literal(text: str) -> str:
-    """`text` as a GBNF literal.
-
-    Everything but plain ASCII letters, digits and blanks is written as a code point, so that no
-    character of a document can end the literal.
-    """
-    written = [c if c.isascii() and (c.isalnum() or c == " ") else f"\\U{ord(c):08X}" for c in text]
-    return '"' + "".join(written) + '"'

@@ -50,9 +50,9 @@ class EchoWriter:
     async def write(self, generation: Generation) -> AsyncIterator[TextDelta]:
         """The generation's own pieces of text."""
         async for delta in generation:
-            if delta.text:
+            if delta.text or delta.logprobs:
                 self.text += delta.text
-                yield TextDelta(delta.text)
+                yield TextDelta(delta.text, delta.logprobs)
             if delta.finish_reason is not None:
                 self.finish_reason = delta.finish_reason
                 self.usage = delta.usage

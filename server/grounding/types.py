@@ -13,6 +13,7 @@ from models.protocols import (
     Message,
     PromptDocument,
     SamplingSettings,
+    TokenLogprob,
 )
 
 Mode = Literal["quote", "answer", "off"]
@@ -138,9 +139,13 @@ class GroundingReport:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer's text."""
+    """The next piece of the answer's text, with its tokens' probabilities if they were asked for.
+
+    Only the bare model's text has tokens that are its own.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from models.protocols import GenerationUsage
-from server.grounding.types import AnswerEnd, Citation, GroundingReport
+from server.choices import Choice, sum_usage
+from server.grounding.types import AnswerEnd, Citation, GroundingReport, TextDelta
+from server.schemas.logprobs import to_logprobs
 
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """Builds the JSON of one answer; `created_s` is Unix time in seconds.
+    """Builds the JSON of one request's answers; `created_s` is Unix time in seconds.
 
-    With `include_usage` every chunk carries `usage: null` and one more chunk the numbers.
+    With `include_usage` every chunk carries `usage: null` and one more chunk the numbers. The
+    `grounding` object of the first answer stands in the reply itself, where there are several each
+    choice has its own.
     """
 
     id: str
@@ -21,51 +26,59 @@ class ChatReply:
     model: str
     fingerprint: str
     include_usage: bool = False
+    has_logprobs: bool = False
 
-    def whole(self, end: AnswerEnd) -> dict[str, object]:
+    def whole(self, choices: Sequence[Choice]) -> dict[str, object]:
         """The object that answers a request without `stream`."""
-        message = {
-            "role": "assistant",
-            "content": end.text,
-            "refusal": None,
-            "annotations": to_annotations(end.report),
-        }
         return {
             **self._head("chat.completion"),
             "service_tier": "default",
             "choices": [
-                {
-                    "index": 0,
-                    "message": message,
-                    "finish_reason": end.finish_reason,
-                    "logprobs": None,
-                }
+                {**self._choice(i, choice), **self._own_grounding(choice.end, len(choices))}
+                for i, choice in enumerate(choices)
             ],
-            "usage": to_usage(end.usage),
-            "grounding": end.report.to_json(),
+            "usage": to_usage(sum_usage([choice.end.usage for choice in choices])),
+            "grounding": choices[0].end.report.to_json(),
         }
 
-    def first_chunk(self) -> dict[str, object]:
+    def _choice(self, index: int, choice: Choice) -> dict[str, object]:
+        return {
+            "index": index,
+            "message": {
+                "role": "assistant",
+                "content": choice.end.text,
+                "refusal": None,
+                "annotations": to_annotations(choice.end.report),
+            },
+            "finish_reason": choice.end.finish_reason,
+            "logprobs": to_logprobs(choice.logprobs) if self.has_logprobs else None,
+        }
+
+    def _own_grounding(self, end: AnswerEnd, num_choices: int) -> dict[str, object]:
+        return {"grounding": end.report.to_json()} if num_choices > 1 else {}
+
+    def first_chunk(self, index: int = 0) -> dict[str, object]:
         """The chunk that names the role."""
-        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+        return self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
 
-    def text_chunk(self, text: str) -> dict[str, object]:
-        """A piece of the answer."""
-        return self._chunk({"content": text})
+    def text_chunk(self, index: int, event: TextDelta) -> dict[str, object]:
+        """A piece of an answer, with the probabilities of its tokens."""
+        logprobs = to_logprobs(event.logprobs) if self.has_logprobs else None
+        return self._chunk(index, {"content": event.text}, logprobs=logprobs)
 
-    def last_chunk(self, end: AnswerEnd) -> dict[str, object]:
-        """The chunk with the reason, the annotations and the `grounding` object."""
+    def last_chunk(self, index: int, end: AnswerEnd) -> dict[str, object]:
+        """An answer's chunk with the reason, the annotations and the `grounding` object."""
         chunk = self._chunk(
-            {"annotations": to_annotations(end.report)}, finish_reason=end.finish_reason
+            index, {"annotations": to_annotations(end.report)}, finish_reason=end.finish_reason
         )
         return {**chunk, "grounding": end.report.to_json()}
 
-    def usage_chunk(self, end: AnswerEnd) -> dict[str, object]:
+    def usage_chunk(self, ends: Sequence[AnswerEnd]) -> dict[str, object]:
         """The extra chunk of `stream_options.include_usage`."""
         return {
             **self._head("chat.completion.chunk"),
             "choices": [],
-            "usage": to_usage(end.usage),
+            "usage": to_usage(sum_usage([end.usage for end in ends])),
         }
 
     def _head(self, kind: str) -> dict[str, object]:
@@ -78,14 +91,20 @@ class ChatReply:
         }
 
     def _chunk(
-        self, delta: dict[str, object], *, finish_reason: str | None = None
+        self,
+        index: int,
+        delta: dict[str, object],
+        *,
+        finish_reason: str | None = None,
+        logprobs: dict[str, object] | None = None,
     ) -> dict[str, object]:
-        chunk: dict[str, object] = {
-            **self._head("chat.completion.chunk"),
-            "choices": [
-                {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-            ],
+        choice = {
+            "index": index,
+            "delta": delta,
+            "finish_reason": finish_reason,
+            "logprobs": logprobs,
         }
+        chunk: dict[str, object] = {**self._head("chat.completion.chunk"), "choices": [choice]}
         return {**chunk, "usage": None} if self.include_usage else chunk
 
 

@@ -20,17 +20,16 @@ def refuse_unserved(request: ChatRequest) -> None:
     for name in ("tool_choice", "function_call"):
         if getattr(request, name) not in (None, "none"):
             raise UnsupportedParameter(f"'{name}' can only be 'none'.", param=name)
-    if request.logprobs or request.top_logprobs:
-        name = "logprobs" if request.logprobs else "top_logprobs"
-        raise UnsupportedParameter(f"'{name}': log probabilities are not supported.", param=name)
-    if request.n not in (None, 1):
-        raise UnsupportedValue("'n' can only be 1: one answer for a request.", param="n")
+    if request.top_logprobs and not request.logprobs:
+        raise InvalidValue("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
+    max_tokens = _to_max_tokens(request)
+    if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
+        raise InvalidValue(
+            f"'min_tokens' is above the {max_tokens} tokens that the answer may have.",
+            param="min_tokens",
+        )
     if request.modalities not in (None, ["text"]):
         raise UnsupportedValue("'modalities' can only be ['text'].", param="modalities")
-    if request.response_format and request.response_format.type != "text":
-        raise UnsupportedValue(
-            "'response_format.type' can only be 'text'.", param="response_format.type"
-        )
     if request.stream_options is not None and not request.stream:
         raise InvalidValue("'stream_options' needs 'stream': true.", param="stream_options")
 
@@ -41,11 +40,10 @@ def to_messages(request: ChatRequest) -> list[Message]:
 
 
 def to_sampling(
-    request: ChatRequest, *, default_temperature: float, num_vocab: int
+    request: ChatRequest, *, default_temperature: float, num_vocab: int, grammar: str | None = None
 ) -> SamplingSettings:
     """How to sample; `max_completion_tokens` goes before the older `max_tokens`."""
     stop = request.stop or []
-    max_tokens = request.max_completion_tokens
     return SamplingSettings(
         temperature=_or(request.temperature, default_temperature),
         top_p=_or(request.top_p, 1.0),
@@ -57,8 +55,11 @@ def to_sampling(
         # llama.cpp's seeds have 32 bits, OpenAI's 64.
         seed=None if request.seed is None else request.seed % 2**32,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        max_tokens=request.max_tokens if max_tokens is None else max_tokens,
+        max_tokens=_to_max_tokens(request),
+        min_tokens=request.min_tokens or 0,
         logit_bias=_to_logit_bias(request, num_vocab),
+        grammar=grammar,
+        num_top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
     )
 
 
@@ -73,6 +74,11 @@ def to_documents(request: ChatRequest, *, is_grounded: bool) -> tuple[PromptDocu
             param="documents",
         )
     return tuple(PromptDocument(d.title or "", d.text) for d in request.documents or ())
+
+
+def _to_max_tokens(request: ChatRequest) -> int | None:
+    newer = request.max_completion_tokens
+    return request.max_tokens if newer is None else newer
 
 
 def _or(value: float | None, default: float) -> float:

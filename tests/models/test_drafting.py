@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.batch import Run
-from models.context import LoadedModel
 from models.drafting import MAX_DRAFT, Drafting
 from models.engine import LlamaEngine, open_engine
 from models.engine_settings import EngineSettings
 from models.forcing import GrammarFollower
+from models.loaded_model import LoadedModel
 from models.protocols import SamplingSettings
 from models.vocabulary import Vocabulary
 from tests.models.engines import (

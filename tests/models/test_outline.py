@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.context import LoadedModel
 from models.engine_settings import EngineSettings
 from models.errors import SamplingInvalid
+from models.loaded_model import LoadedModel
 from models.protocols import SamplingSettings
 from models.sampling import Sampler
 from models.vocabulary import Vocabulary

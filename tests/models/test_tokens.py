@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.context import LoadedModel
 from models.engine_settings import EngineSettings
+from models.loaded_model import LoadedModel
 from models.protocols import Message, PromptDocument
 from models.template import ChatTemplate
 from models.tokens import PromptTokenizer

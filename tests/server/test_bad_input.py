@@ -121,7 +121,8 @@ def test_null_means_absent_everywhere_but_in_required_fields(
         ({"temperature": -0.1}, "temperature", "invalid_value"),
         ({"top_p": 0}, "top_p", "invalid_value"),
         ({"n": 0}, "n", "invalid_value"),
-        ({"n": 2}, "n", "unsupported_value"),
+        ({"n": 129}, "n", "invalid_value"),
+        ({"n": 21}, "n", "invalid_value"),
         ({"max_completion_tokens": 0}, "max_completion_tokens", "invalid_value"),
         ({"max_tokens": 2**40}, "max_tokens", "invalid_value"),
         ({"seed": 2**70}, "seed", "invalid_value"),
@@ -131,9 +132,16 @@ def test_null_means_absent_everywhere_but_in_required_fields(
         ({"logit_bias": {"x": 1}}, "logit_bias.x", "invalid_value"),
         ({"logit_bias": {"1": 101}}, "logit_bias.1", "invalid_value"),
         ({"logit_bias": {"512": 1}}, "logit_bias", "invalid_value"),
-        ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+        ({"logprobs": True}, "logprobs", "unsupported_value"),
         ({"top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
         ({"response_format": {"type": "json_object"}}, "response_format.type", "unsupported_value"),
+        ({"grammar": "root ::= [a]"}, "grammar", "unsupported_value"),
+        ({"grammar": ""}, "grammar", "invalid_value"),
+        ({"grammar": "a" * 70_000}, "grammar", "invalid_value"),
+        ({"min_tokens": 3}, "min_tokens", "unsupported_value"),
+        ({"min_tokens": -1}, "min_tokens", "invalid_value"),
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens", "invalid_value"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
         ({"modalities": ["text", "audio"]}, "modalities", "unsupported_value"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
@@ -183,6 +191,44 @@ def test_a_value_that_is_not_served_is_named(
     http: httpx2.Client, change: dict[str, Any], param: str, code: str
 ) -> None:
     assert assert_refused(post(http, GOOD | change), param)["code"] == code
+
+
+def form(schema: object, **others: object) -> dict[str, Any]:
+    json_schema = {"name": "thing", "schema": schema, **others}
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"grammar": 'root ::= ("a"?){9}'}, "grammar", "repeats a group"),
+        ({"grammar": "root ::= " + "[a]{2000} " * 9}, "grammar", "spells out"),
+        ({"grammar": "root ::= [a]", "min_tokens": 1}, "min_tokens", "neither"),
+        (form({}) | {"min_tokens": 1}, "min_tokens", "neither"),
+        (form({}) | {"grammar": "root ::= [a]"}, "grammar", "exclude"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "response_format.json_schema",
+            "is required",
+        ),
+        (
+            {"response_format": {"type": "json_object", "json_schema": {"name": "x"}}},
+            "response_format.json_schema",
+            "needs 'type'",
+        ),
+        (form({}, name="a b"), "response_format.json_schema.name", "pattern"),
+        (form({}, strict="yes"), "response_format.json_schema.strict", "boolean"),
+        (form({}, shema={}), "response_format.json_schema.shema", "no parameter"),
+        (form([]), "response_format.json_schema.schema", "must be an object"),
+        (form({"not": {}}), "response_format.json_schema.schema", "'not', which is not supported"),
+        (form({"$ref": "#"}), "response_format.json_schema.schema", "leads to itself"),
+    ],
+)
+def test_a_form_that_cannot_be_had_is_refused(
+    http: httpx2.Client, change: dict[str, Any], param: str, words: str
+) -> None:
+    raw = GOOD | {"model": "mynah-raw"}
+    assert words in assert_refused(post(http, raw | change), param)["message"]
 
 
 def test_a_mistyped_name_is_answered_with_the_nearest(http: httpx2.Client) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.context import LoadedModel
 from models.detokenizer import TextStream
 from models.engine_settings import EngineSettings
 from models.errors import PromptInvalid
@@ -17,6 +16,7 @@ from models.imitation.errors import ExportFailed
 from models.imitation.tuning.checkpoint import Checkpoint
 from models.imitation.tuning.masking import Dialogue
 from models.imitation.tuning.vocabulary import composes, metaspace_scheme
+from models.loaded_model import LoadedModel
 from models.protocols import Message, Prompt, SamplingSettings
 from models.tokens import PromptTokenizer
 

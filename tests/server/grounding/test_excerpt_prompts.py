@@ -11,10 +11,10 @@ import pytest
 from index.collection import Library
 from index.retriever import HybridRetriever
 from ingest.pipeline import ingest
+from models.gbnf import quote_literal
 from models.protocols import Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, MAX_LINES, PASSAGES_KEY
 from server.grounding.abstention import Abstention
-from server.grounding.grammar import quote_literal
 from server.grounding.grounder import GroundingService
 from server.grounding.rules import REFUSAL, GroundingRules
 from server.grounding.types import AnswerEnd, GroundingScope, Mode

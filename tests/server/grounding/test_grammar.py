@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.grounding.grammar import OPENERS, QuotedSentence, build_grammar, quote_literal
+from models.gbnf import quote_literal
+from server.grounding.grammar import OPENERS, QuotedSentence, build_grammar
 
 
 @given(st.text())
