@@ -116,6 +116,15 @@ class PrefixTree:
         self._touch(node)
         return node
 
+    def grow(self, node: Node, tokens: TokenIds) -> None:
+        """Put tokens with cells behind a ready node that nothing else continues."""
+        if node.children or node.parent is None or not node.is_ready:
+            raise ValueError("only a ready end of a beginning can grow")
+        node.tokens = np.concatenate([node.tokens, tokens])
+        node.num_ready = len(node.tokens)
+        self.num_tokens += len(tokens)
+        self.num_pinned += len(tokens) if node.num_pins else 0
+
     def pin(self, node: Node, *, above: Node | None = None) -> None:
         """Keep the nodes from the root to `node`, or only those below its ancestor `above`."""
         for step in node.path():

@@ -197,6 +197,11 @@ class SlotTable:
 
     def _lengthen(self, slot: Slot, computed: TokenIds) -> None:
         """Move the end of the shared part to that of `computed`, or where others still compute."""
+        if slot.node.num_pins == 1 and not slot.node.children:
+            # Nobody else is there. A node for each token would make a long answer slow to evict.
+            self.tree.grow(slot.node, computed[slot.node.end :])
+            slot.num_filled = slot.node.end
+            return
         node = self.tree.attach(computed, ready_only=True)
         if node.end <= slot.node.end:
             return

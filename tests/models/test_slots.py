@@ -207,6 +207,22 @@ def test_an_answer_is_shared_while_it_is_written() -> None:
     house.assert_counts()
 
 
+def test_an_answer_is_one_node_however_often_it_is_offered() -> None:
+    house = House(num_cells=100, num_sequences=8, num_slots=2, chunk_tokens=64)
+    house.scheduler.submit(ScriptedJob([1] * 20, [5] * 40))
+    house.step()
+    # It finds no room, and so the answer is offered in every step.
+    house.scheduler.submit(ScriptedJob([2] * 80, []))
+    for _ in range(30):
+        house.step()
+        house.assert_counts()
+    assert house.scheduler.num_running == 1
+    (slot,) = house.slots.slots
+    assert len([*slot.node.path()]) <= 2
+    house.run_all()
+    house.assert_empty()
+
+
 def test_equal_answers_are_kept_once() -> None:
     house = House(num_cells=300, num_sequences=8, num_slots=4, chunk_tokens=64)
     for _ in range(4):
