@@ -180,7 +180,10 @@ def write_tiny_gguf(
     writer.add_rope_dimension_count(_WIDTH // num_heads)
     writer.add_rope_freq_base(10000.0)
     for key, value in (metadata or {}).items():
-        (writer.add_bool if isinstance(value, bool) else writer.add_string)(key, value)
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        else:
+            writer.add_string(key, value)
     if has_template:
         writer.add_chat_template(template if template is not None else form.template)
     kind = _CONTROL if control_as == "control" else _USER_DEFINED
