@@ -36,6 +36,11 @@ _EXAMPLES = Path(__file__).parents[1] / "examples"
 # Signals of which some use was found; the others made it worse on questions that were left out.
 FOR_EXCERPTS = ("refusal", "meaning", "passage", "words", "covered", "lead")
 FOR_ANY_MODEL = ("meaning", "passage", "words", "covered", "lead")
+SETS = {
+    "READ_FOR_EXCERPTS": ("read", "refusal", "meaning", "passage", "lead"),
+    "READ_FOR_ANY_MODEL": ("read", "meaning", "passage", "lead"),
+}
+UNREAD_SETS = {"FOR_EXCERPTS": FOR_EXCERPTS, "FOR_ANY_MODEL": FOR_ANY_MODEL}
 
 
 def main() -> None:

@@ -11,7 +11,8 @@
         ├── SamplingInvalid         a sampling setting is out of range for this model
         ├── PromptInvalid           the chat template refuses these messages
         ├── EmbedderUnavailable     the embedding model cannot be loaded
-        └── RerankerUnavailable     the cross-encoder cannot be loaded
+        ├── RerankerUnavailable     the cross-encoder cannot be loaded
+        └── ReaderInvalid           the sentence reader's weights are damaged
 
 An error carries a `code` for programs and a `param` naming the offending input, never an HTTP
 status: `server/statuses.py` maps classes to statuses.
@@ -118,3 +119,9 @@ class RerankerUnavailable(ModelError):
     """The cross-encoder cannot be loaded."""
 
     code = "reranker_unavailable"
+
+
+class ReaderInvalid(ModelError):
+    """The weights of the sentence reader are damaged or do not fit the embedder."""
+
+    code = "reader_invalid"

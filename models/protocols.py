@@ -286,3 +286,11 @@ class Reranker(Protocol):
     def score(self, question: str, texts: Sequence[str]) -> list[float]:
         """How well each text answers the question, 0..1, in order."""
         ...
+
+
+class Reader(Protocol):
+    """Question and sentence to how surely the one answers the other, read together."""
+
+    def read(self, question: str, sentences: Sequence[str]) -> list[float]:
+        """Log odds that each sentence answers, against that none of them does, in order."""
+        ...

@@ -14,7 +14,7 @@ from server.errors import ModelMissing
 if TYPE_CHECKING:
     from index.collection import Library
     from models.engine import LlamaEngine
-    from models.protocols import Embedder, Reranker
+    from models.protocols import Embedder, Reader, Reranker
     from models.registry import Registry
     from server.components import Services
     from server.config import Settings
@@ -130,6 +130,15 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
     return Services(engine, grounder, library.collections, close)
 
 
+def make_reader(settings: Settings) -> Reader | None:
+    """What reads sentences together with the question; weights are loaded when it first does."""
+    if not settings.reads_sentences:
+        return None
+    from models.reader import SentenceReader
+
+    return SentenceReader()
+
+
 def grounding_rules(settings: Settings) -> GroundingRules:
     """How answers of the model that is set are grounded."""
     from server.grounding.rules import GroundingRules
@@ -143,6 +152,7 @@ def grounding_rules(settings: Settings) -> GroundingRules:
         abstention=_find_abstention(settings),
         rewrites_by_model=settings.rewrite_questions == "model",
         has_live_links=settings.live_links,
+        reader=make_reader(settings),
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )

@@ -42,6 +42,7 @@ from models.errors import (
     ModelFileInvalid,
     PromptInvalid,
     QueueFull,
+    ReaderInvalid,
     RerankerUnavailable,
     SamplingInvalid,
 )
@@ -126,6 +127,7 @@ STATUS_BY_CLASS: Mapping[type[AppError], int] = {
     ModelFileInvalid: 500,
     EmbedderUnavailable: 500,
     RerankerUnavailable: 500,
+    ReaderInvalid: 500,
     FileUnreadable: 500,
     NotReady: 503,
     ServerStopping: 503,

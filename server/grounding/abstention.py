@@ -30,7 +30,8 @@ class Signals:
     `covered`: the share that stands in any sentence found or above it; `form`: whether one of the
     best sentences has what is asked for (a number, a name, a date), 0..1; `lead`: how far the best
     sentence's score is above the next but one; `refusal`: log odds that a model which was trained
-    to refuse does so, 0 for others.
+    to refuse does so, 0 for others; `read`: log odds that one of the sentences answers, of a reader
+    that read each with the question, 0 where none did.
     """
 
     meaning: float = 0.0
@@ -40,6 +41,7 @@ class Signals:
     form: float = 0.0
     lead: float = 0.0
     refusal: float = 0.0
+    read: float = 0.0
 
 
 SIGNAL_NAMES = tuple(signal.name for signal in fields(Signals))
@@ -64,6 +66,7 @@ def read_signals(
         form=max(expectation.measure(candidate.text, question) for candidate in best),
         lead=best[0].score - best[-1].score,
         refusal=0.0 if refusal_logprob is None else _to_log_odds(refusal_logprob),
+        read=_sum_odds([c.odds for c in candidates if c.odds is not None]),
     )
 
 
@@ -81,6 +84,15 @@ def _measure_cover(question: str, candidates: Sequence[Candidate]) -> float:
         if stem in known or any(match_stem(stem, other) for other in known)
     )
     return found / total
+
+
+def _sum_odds(odds: Sequence[float]) -> float:
+    """Log odds that any of the sentences answers."""
+    if not odds:
+        return 0.0
+    highest = max(odds)
+    total = highest + math.log(sum(math.exp(value - highest) for value in odds))
+    return max(-_MAX_LOG_ODDS, min(_MAX_LOG_ODDS, total))
 
 
 def _to_log_odds(logprob: float) -> float:
@@ -117,8 +129,17 @@ FOR_EXCERPTS = Abstention(
     bias=-0.699,
     min_evidence=0.633,
 )
+READ_FOR_EXCERPTS = FOR_EXCERPTS
 FOR_ANY_MODEL = Abstention(
     {"meaning": 3.226, "passage": 0.659, "words": -1.249, "covered": 0.789, "lead": 1.433},
     bias=-0.528,
     min_evidence=0.667,
 )
+READ_FOR_ANY_MODEL = FOR_ANY_MODEL
+
+
+def default_abstention(*, reads_excerpts: bool, has_reader: bool) -> Abstention:
+    """When to refuse by default, for a model that was trained to refuse or any other."""
+    if has_reader:
+        return READ_FOR_EXCERPTS if reads_excerpts else READ_FOR_ANY_MODEL
+    return FOR_EXCERPTS if reads_excerpts else FOR_ANY_MODEL

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from index.types import Hit
 from models.caching import remember
-from models.protocols import Embedder
+from models.protocols import Embedder, Reader
+from models.reader import to_read
 from models.text.ranking import (
     ScoredPassage,
     SentenceSignals,
@@ -18,6 +20,8 @@ from models.text.ranking import (
 from models.text.sentences import Sentence
 from server.grounding.instructions import EXCLUDED, weigh_instructions
 
+# What a reader's certainty is worth on the scale of the scores; from `python -m bench.sentences`.
+_READ_WEIGHT = 0.3
 # What a sentence loses that surely addresses the model; one that may, half of it.
 _DOUBT_COST = 0.2
 
@@ -27,7 +31,8 @@ class Candidate:
     """A sentence that may be quoted; `start`/`end` are offsets into its document's text.
 
     `score` is the weighted mean of the signals, about 0..1; `meaning` (the cosine) and `words`
-    (the share of the question's word weight) are among them.
+    (the share of the question's word weight) are among them. `odds`: log odds that it answers, of
+    a reader, None where none read it; they are in `score` too.
     """
 
     hit: Hit
@@ -39,6 +44,7 @@ class Candidate:
     meaning: float
     words: float = 0.0
     signals: SentenceSignals = field(default_factory=SentenceSignals)
+    odds: float | None = None
 
     @property
     def text(self) -> str:
@@ -55,8 +61,13 @@ class CandidateRanker:
         weights: SignalWeights | None = None,
         *,
         max_embedded: int = 24,
+        reader: Reader | None = None,
+        max_read: int = 12,
     ) -> None:
+        """`reader` reads the best `max_read` sentences; what it costs grows with their number."""
         self._embedder = remember(embedder)
+        self._reader = reader
+        self._max_read = max_read
         self._max_embedded = max_embedded
         self._weights = weights or SignalWeights()
 
@@ -92,7 +103,26 @@ class CandidateRanker:
                 candidates.append(candidate)
         if any(doubts):
             candidates.sort(key=lambda candidate: -candidate.score)
-        return candidates
+        return self._read(question, candidates)
+
+    def _read(self, question: str, candidates: list[Candidate]) -> list[Candidate]:
+        if self._reader is None or not candidates:
+            return candidates
+        best, rest = candidates[: self._max_read], candidates[self._max_read :]
+        odds = self._reader.read(question, [to_read(c.context, c.text) for c in best])
+        read = [
+            replace(candidate, score=candidate.score + _READ_WEIGHT * chance, odds=value)
+            for candidate, chance, value in zip(best, share_chances(odds), odds, strict=True)
+        ]
+        return sorted([*read, *rest], key=lambda candidate: -candidate.score)
+
+
+def share_chances(odds: Sequence[float]) -> list[float]:
+    """The chance (0..1) of each sentence to be the one that answers, if one alone does or none."""
+    highest = max(0.0, *odds)
+    powers = [math.exp(value - highest) for value in odds]
+    total = math.exp(-highest) + sum(powers)
+    return [power / total for power in powers]
 
 
 def find_heading(hit: Hit) -> str:

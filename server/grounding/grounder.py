@@ -9,13 +9,7 @@ from dataclasses import dataclass, replace
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Generation, Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
-from server.grounding.abstention import (
-    FOR_ANY_MODEL,
-    FOR_EXCERPTS,
-    Abstention,
-    Signals,
-    read_signals,
-)
+from server.grounding.abstention import Abstention, Signals, default_abstention, read_signals
 from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import Choice, choose
 from server.grounding.conversation import Conversation, read_conversation
@@ -67,9 +61,10 @@ class GroundingService:
         self._engine = engine
         self._retriever = retriever
         self._rules = rules or GroundingRules()
-        self._ranker = CandidateRanker(embedder)
-        default = FOR_EXCERPTS if self._reads_excerpts else FOR_ANY_MODEL
-        self._abstention = self._rules.abstention or default
+        self._ranker = CandidateRanker(embedder, reader=self._rules.reader)
+        self._abstention = self._rules.abstention or default_abstention(
+            reads_excerpts=self._reads_excerpts, has_reader=self._rules.reader is not None
+        )
         self._reader = PassageReader()
         self._refusal_opening = self._find_refusal_opening() if self._reads_excerpts else -1
 

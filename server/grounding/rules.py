@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from models.protocols import Reader
 from server.grounding.abstention import Abstention
 from server.grounding.choice import ChoiceRules
 from server.grounding.drafting import Unsupported
@@ -25,7 +26,7 @@ class GroundingRules:
     Passages that are shown whole bring up to `neighbour_tokens` of their sections along.
     `rewrites_by_model` has the model put follow-up questions into words that stand alone; without
     it rules do. `has_live_links` leaves links and images of documents as Markdown; otherwise they
-    are shown as plain words.
+    are shown as plain words. A `reader` reads the most promising sentences with the question.
     """
 
     mode: Mode = "quote"
@@ -43,3 +44,4 @@ class GroundingRules:
     rewrites_by_model: bool = False
     choice: ChoiceRules = field(default_factory=ChoiceRules)
     abstention: Abstention | None = None
+    reader: Reader | None = None
