@@ -23,9 +23,10 @@ Candidates = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 _MAX_GRAMMAR_BYTES = 1 << 20
 # llama.cpp parses groups by recursion: thousands of open brackets would end the process.
 _MAX_NESTING = 200
-# Processor time that one question may take. Beyond the time that a call or a token usually takes
-# the next question is tried on a few tokens first.
+# Processor time that one question may take, and all of a request's slow ones together. Slow is one
+# that takes longer than a call and its tokens usually do; before the next a few tokens are tried.
 _MAX_CALL_S = 1.0
+_MAX_SLOW_S = 3.0
 _CALL_S = 1e-3
 _SLOW_TOKEN_S = 2e-5
 _NUM_PROBED = 64
@@ -44,28 +45,28 @@ class Grammar:
         self._sampler: Any = _parse(text, vocabulary)
         self._data = np.zeros(64, dtype=Candidates)
         self._is_slow = True
+        self._slow_s = 0.0
 
     def allows(self, ids: TokenIds) -> npt.NDArray[np.bool_]:
         """For each token id, whether the grammar lets it come next; same shape.
 
         Raises `GrammarInvalid` before a call that would hold up everybody.
         """
+        self._check_slowness()
         if self._is_slow:
             self._foresee(ids)
         began = time.thread_time()
         allowed = self._ask(ids)
-        self._is_slow = time.thread_time() - began > _CALL_S + _SLOW_TOKEN_S * len(ids)
+        spent_s = time.thread_time() - began
+        self._is_slow = spent_s > _CALL_S + _SLOW_TOKEN_S * len(ids)
+        self._slow_s += spent_s if self._is_slow else 0.0
         return allowed
 
     def _foresee(self, ids: TokenIds) -> None:
         """Ask for a few first: where the text can be read in many ways, each takes long."""
         # Once may have been chance.
         if len(ids) > _NUM_PROBED and all(self._would_last(ids) for _ in range(3)):
-            raise GrammarInvalid(
-                "The grammar reads the text in too many ways to be followed; make it less"
-                " ambiguous.",
-                param="grammar",
-            )
+            raise _too_ambiguous()
 
     def _would_last(self, ids: TokenIds) -> bool:
         one_s = self._time(ids[:1])
@@ -89,8 +90,19 @@ class Grammar:
         return np.asarray(data["logit"] == 0.0)
 
     def accept(self, token: int) -> None:
-        """Move behind a token that `allows` has let through; any other would end the process."""
+        """Move behind a token that `allows` has let through; any other would end the process.
+
+        Raises as `allows` does.
+        """
+        self._check_slowness()
+        began = time.thread_time()
         self._lib.llama_sampler_accept(self._sampler, token)
+        spent_s = time.thread_time() - began
+        self._slow_s += spent_s if spent_s > _CALL_S else 0.0
+
+    def _check_slowness(self) -> None:
+        if self._slow_s > _MAX_SLOW_S:
+            raise _too_ambiguous()
 
     def free(self) -> None:
         """Give the memory back. Idempotent."""
@@ -177,3 +189,10 @@ def _first_line(text: bytes) -> str:
 
 def _invalid(reason: str) -> GrammarInvalid:
     return GrammarInvalid(f"The grammar does not parse: {reason}.", param="grammar")
+
+
+def _too_ambiguous() -> GrammarInvalid:
+    return GrammarInvalid(
+        "The grammar reads the text in too many ways to be followed; make it less ambiguous.",
+        param="grammar",
+    )

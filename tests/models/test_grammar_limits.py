@@ -77,25 +77,22 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert reason is None or reason.startswith("The grammar ")
 
 
+@pytest.mark.slow
 def test_ways_that_grow_are_stopped_while_they_run(vocabulary: Vocabulary) -> None:
     grammar = "root ::= x{0,20}\nx ::= y{1,20}\ny ::= [a]{1,20}"
     check_client_grammar(grammar)
     follower = Grammar(grammar, vocabulary)
     (a,) = vocabulary.tokenize("a", parse_special=False)
     every = np.arange(vocabulary.num_vocab, dtype=np.int32)
-    worst_s = 0.0
 
     def follow() -> None:
-        nonlocal worst_s
         for _ in range(300):
-            began = time.thread_time()
             follower.allows(every)
-            worst_s = max(worst_s, time.thread_time() - began)
-            # What counts is what a question takes: those on the way there are left out.
-            for _ in range(8):
-                follower.accept(a)
+            follower.accept(a)
 
+    began = time.thread_time()
     with pytest.raises(GrammarInvalid, match="too many ways"):
         follow()
+    # The budget, and the last call that it could not foresee.
+    assert time.thread_time() - began < 10
     follower.free()
-    assert worst_s < 5
