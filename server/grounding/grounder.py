@@ -169,6 +169,7 @@ class GroundingService:
             collections=scope.collections,
             max_hits=wanted,
             ranking=scope.ranking,
+            filters=scope.filters,
         )
 
     def _build(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from index.filters import Filter
 from index.types import Hit, RankingOptions, Retriever
 from server.grounding.rewrite import SearchPart
 
@@ -19,6 +20,7 @@ def search_all(
     collections: Sequence[str] | None,
     max_hits: int,
     ranking: RankingOptions | None = None,
+    filters: Filter | None = None,
 ) -> list[Hit]:
     """The best hits of all searches, at most `max_hits`. Raises what `Retriever.search` raises."""
     found = [
@@ -28,6 +30,7 @@ def search_all(
             collections=collections,
             max_hits=max_hits,
             ranking=ranking,
+            filters=filters,
         )
         for part in searches
     ]

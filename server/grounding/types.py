@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from index.filters import Filter
 from index.types import RankingOptions
 from models.protocols import (
     FinishReason,
@@ -26,7 +27,8 @@ class GroundingScope:
 
     `collections` None means all that exist; `mode` None means the server's setting, and so does
     `min_evidence`, the chance of an answer (0..1) below which it is refused; `ranking` None means
-    the retriever's own. `documents` are passages that the request brings along, for mode `off`.
+    the retriever's own. `filters` leave documents out before anything is ranked. `documents` are
+    passages that the request brings along, for mode `off`.
     """
 
     mode: Mode | None = None
@@ -34,6 +36,7 @@ class GroundingScope:
     max_passages: int | None = None
     min_evidence: float | None = None
     ranking: RankingOptions | None = None
+    filters: Filter | None = None
     documents: tuple[PromptDocument, ...] = ()
 
 

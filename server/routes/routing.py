@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from index.errors import CollectionNotFound
+from index.filters import parse_filter
 from index.types import CollectionInfo
 from server.components import Services
 from server.errors import InvalidValue, ModelNotFound
@@ -14,6 +15,7 @@ from server.schemas.chat import ChatRequest, GroundingOptions
 
 GROUNDED_MODEL = "mynah"
 RAW_MODEL = "mynah-raw"
+_FILTERS = "grounding.filters"
 _COLLECTION_PREFIX = GROUNDED_MODEL + "/"
 
 
@@ -31,11 +33,12 @@ def to_model_id(collection: str) -> str:
 async def resolve_scope(request: ChatRequest, services: Services) -> GroundingScope:
     """What `model` and `grounding` say together.
 
-    Raises `ModelNotFound`, `CollectionNotFound`, or `InvalidValue` where they contradict.
+    Raises `ModelNotFound`, `CollectionNotFound`, `FilterInvalid`, or `InvalidValue` where they
+    contradict.
     """
     options = request.grounding or GroundingOptions()
     if request.model == RAW_MODEL:
-        if options.mode not in (None, "off") or options.collections:
+        if options.mode not in (None, "off") or options.collections or options.filters:
             raise InvalidValue(
                 f"'{RAW_MODEL}' answers without documents; choose '{GROUNDED_MODEL}' to use"
                 " 'grounding'.",
@@ -55,7 +58,13 @@ async def resolve_scope(request: ChatRequest, services: Services) -> GroundingSc
         raise _model_not_found(request.model)
     if collections is not None:
         await _check_collections(request, collections, services)
-    return GroundingScope(options.mode, collections, options.max_passages, options.min_evidence)
+    return GroundingScope(
+        options.mode,
+        collections,
+        options.max_passages,
+        options.min_evidence,
+        filters=None if options.filters is None else parse_filter(options.filters, _FILTERS),
+    )
 
 
 async def _check_collections(

@@ -102,6 +102,7 @@ class GroundingOptions(_Strict):
     collections: Annotated[list[CollectionName], Field(min_length=1, max_length=100)] | None = None
     max_passages: Annotated[int, Field(ge=1, le=64)] | None = None
     min_evidence: Annotated[Number, Field(ge=0, le=1)] | None = None
+    filters: dict[str, Any] | None = None
 
 
 class ChatDocument(_Strict):
