@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.imitation.conversations import Conversation
-from models.imitation.packs import CITATION, read_packs
+from models.imitation.dataset import is_kept_back
+from models.imitation.packs import CITATION, SOURCE, read_packs
+from models.imitation.tasks import Task
 from models.protocols import Message
 
 
@@ -27,6 +29,11 @@ class Asked:
     def is_answerable(self) -> bool:
         """Whether the written answer cites anything."""
         return bool(self.said)
+
+
+def is_pack_kept_back(pack: str) -> bool:
+    """Whether an organisation's conversations serve calibration and not training."""
+    return is_kept_back(Task(SOURCE, pack, (), (), "", (), may_lose_gold=False))
 
 
 def write_packs(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Asked]:

@@ -1,6 +1,6 @@
 """Which sentences answer: `SignalWeights` fitted, and what `choose` makes of them.
 
-`python -m bench.sentences [--limit PACKS]`
+`python -m bench.sentences [--limit PACKS] [--read]`
 
 The questions are those of the written conversations, each over its own organisation's documents. A
 sentence is right if it shares most topic words with a piece of the written answer. Figures are of
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.packs import Asked, write_packs
+from bench.packs import Asked, is_pack_kept_back, write_packs
 from index.collection import Library
 from index.retriever import HybridRetriever
 from ingest.pipeline import ingest
 from models.embedder import SentenceEmbedder
+from models.reader import SentenceReader
 from models.text.ranking import SIGNAL_NAMES, SignalWeights
 from models.text.words import find_topic_words
 from server.grounding.candidates import Candidate, CandidateRanker
@@ -51,7 +52,11 @@ def main() -> None:
     """Print the weights as Python, and figures by margin."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=1000, help="at most so many organisations")
+    parser.add_argument("--read", action="store_true", help="with the reader, of unseen packs")
     options = parser.parse_args()
+    if options.read:
+        _show_read(read_cases(options.limit, is_read=True))
+        return
     cases = read_cases(options.limit)
     folds = {name: n % _NUM_FOLDS for n, name in enumerate(sorted({case.pack for case in cases}))}
     fits = [fit([case for case in cases if folds[case.pack] != fold]) for fold in range(_NUM_FOLDS)]
@@ -70,10 +75,21 @@ def main() -> None:
             print(f"{margin:.2f} {bonus:.2f}  {num:.2f}       {share:.3f}")
 
 
-def read_cases(limit: int) -> list[Case]:
+def _show_read(cases: list[Case]) -> None:
+    print(f"{len(cases)} questions, read")
+    print("right sentence among the first 1, 2, 3")
+    print("  ", _rank(cases, lambda case: np.array([c.score for c in case.candidates])))
+    print("margin  sentences  right one among them")
+    for margin in (0.085, 0.12, 0.15, 0.18, 0.22):
+        num, share = _choose_all(cases, ChoiceRules(margin=margin))
+        print(f"{margin:.3f}   {num:.2f}       {share:.3f}")
+
+
+def read_cases(limit: int, *, is_read: bool = False) -> list[Case]:
     """Every answerable question whose answer some candidate holds."""
     embedder = SentenceEmbedder()
-    ranker = CandidateRanker(embedder)
+    # The others first: their weights say which sentences are read at all.
+    ranker = CandidateRanker(embedder, reader=SentenceReader() if is_read else None)
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
         docs = Path(scratch) / "docs"
@@ -82,6 +98,8 @@ def read_cases(limit: int) -> list[Case]:
         with Library(Path(scratch) / "data", embedder) as library:
             retriever = HybridRetriever(library, embedder)
             for name in names:
+                if is_read and not is_pack_kept_back(name):
+                    continue
                 ingest([docs / name], name, library, embedder)
                 for question in asked:
                     if question.collection == name and question.is_answerable:

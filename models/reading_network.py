@@ -54,7 +54,8 @@ class ReadingNetwork(nn.Module):
             [_PRODUCT_GAIN * asked * said, _HALF_GAIN * asked, _HALF_GAIN * said], dim=-1
         )
         agreement: Tensor = self.scale * (asked * said).sum(-1)
-        return agreement + self.head(seen)[:, 0]
+        odds: Tensor = agreement + self.head(seen)[:, 0]
+        return odds
 
     def save(self, path: Path) -> None:
         """Write what was trained, in half precision, aside and then renamed."""

@@ -119,11 +119,14 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
         library.close()
 
     try:
+        rules = grounding_rules(settings)
         if is_warm:
             embedder.encode(["warm"])
+            if rules.reader is not None:
+                rules.reader.read("warm", ["warm"])
         remembering = remember(embedder)
         retriever = HybridRetriever(library, remembering, reranker=make_reranker(settings))
-        grounder = GroundingService(engine, retriever, remembering, grounding_rules(settings))
+        grounder = GroundingService(engine, retriever, remembering, rules)
     except BaseException:
         close()
         raise

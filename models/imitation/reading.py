@@ -158,7 +158,7 @@ def train(tasks: Sequence[Asked], folder: Path, steps: int, seed: int = 0) -> Re
             group["lr"] = _LEARNING_RATE * share
         batch = [next(examples) for _ in range(BATCH)]
         odds = read_parts(network, [(t.question, x.tokens) for t, lines, _ in batch for x in lines])
-        pieces = odds.split([len(lines) for _, lines, _ in batch])
+        pieces = torch.split(odds, [len(lines) for _, lines, _ in batch])
         losses = [measure_loss(p, num) for p, (_, _, num) in zip(pieces, batch, strict=True)]
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()

@@ -129,13 +129,17 @@ FOR_EXCERPTS = Abstention(
     bias=-0.699,
     min_evidence=0.633,
 )
-READ_FOR_EXCERPTS = FOR_EXCERPTS
+READ_FOR_EXCERPTS = Abstention({"read": 0.577, "refusal": -0.319}, bias=0.149, min_evidence=0.527)
 FOR_ANY_MODEL = Abstention(
     {"meaning": 3.226, "passage": 0.659, "words": -1.249, "covered": 0.789, "lead": 1.433},
     bias=-0.528,
     min_evidence=0.667,
 )
-READ_FOR_ANY_MODEL = FOR_ANY_MODEL
+READ_FOR_ANY_MODEL = Abstention(
+    {"read": 0.745, "meaning": 0.36, "passage": -0.151, "lead": 1.702},
+    bias=0.21,
+    min_evidence=0.607,
+)
 
 
 def default_abstention(*, reads_excerpts: bool, has_reader: bool) -> Abstention:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +19,10 @@ from models.text.ranking import (
 from models.text.sentences import Sentence
 from server.grounding.instructions import EXCLUDED, weigh_instructions
 
-# What a reader's certainty is worth on the scale of the scores; from `python -m bench.sentences`.
-_READ_WEIGHT = 0.3
+# What a reader's log odds are worth on the scale of the scores, and beyond what they say no more;
+# from `python -m bench.sentences`.
+_READ_WEIGHT = 0.03
+_MAX_ODDS = 6.0
 # What a sentence loses that surely addresses the model; one that may, half of it.
 _DOUBT_COST = 0.2
 
@@ -30,9 +31,9 @@ _DOUBT_COST = 0.2
 class Candidate:
     """A sentence that may be quoted; `start`/`end` are offsets into its document's text.
 
-    `score` is the weighted mean of the signals, about 0..1; `meaning` (the cosine) and `words`
-    (the share of the question's word weight) are among them. `odds`: log odds that it answers, of
-    a reader, None where none read it; they are in `score` too.
+    `score` is the weighted mean of the signals, about 0..1, and what a reader adds; `meaning` (the
+    cosine) and `words` (the share of the question's word weight) are among them. `odds`: a reader's
+    log odds that it answers, None where none read it.
     """
 
     hit: Hit
@@ -111,18 +112,18 @@ class CandidateRanker:
         best, rest = candidates[: self._max_read], candidates[self._max_read :]
         odds = self._reader.read(question, [to_read(c.context, c.text) for c in best])
         read = [
-            replace(candidate, score=candidate.score + _READ_WEIGHT * chance, odds=value)
-            for candidate, chance, value in zip(best, share_chances(odds), odds, strict=True)
+            replace(candidate, score=candidate.score + weigh_odds(value), odds=value)
+            for candidate, value in zip(best, odds, strict=True)
         ]
-        return sorted([*read, *rest], key=lambda candidate: -candidate.score)
+        unread = [
+            replace(candidate, score=candidate.score + weigh_odds(-_MAX_ODDS)) for candidate in rest
+        ]
+        return sorted([*read, *unread], key=lambda candidate: -candidate.score)
 
 
-def share_chances(odds: Sequence[float]) -> list[float]:
-    """The chance (0..1) of each sentence to be the one that answers, if one alone does or none."""
-    highest = max(0.0, *odds)
-    powers = [math.exp(value - highest) for value in odds]
-    total = math.exp(-highest) + sum(powers)
-    return [power / total for power in powers]
+def weigh_odds(odds: float) -> float:
+    """What a reader's log odds add to a score."""
+    return _READ_WEIGHT * max(-_MAX_ODDS, min(_MAX_ODDS, odds))
 
 
 def find_heading(hit: Hit) -> str:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
 
+# Where a reader tells sentences apart their scores lie further from each other.
+READ_MARGIN = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRules:

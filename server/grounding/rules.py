@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from models.protocols import Reader
 from server.grounding.abstention import Abstention
@@ -22,7 +22,8 @@ class GroundingRules:
     quotes, which are short whatever the request allows. `is_instructed` says whether the model
     needs to be told what to do (a model tuned for this task does not). `copy_bias` keeps a model
     that reads excerpts on the sentence that it has begun to repeat; with `is_guided` its sentences
-    begin as those do that mode quote would choose. `abstention` None means what suits the model.
+    begin as those do that mode quote would choose. `abstention` None means what suits the model,
+    `choice` None what suits the reader.
     Passages that are shown whole bring up to `neighbour_tokens` of their sections along.
     `rewrites_by_model` has the model put follow-up questions into words that stand alone; without
     it rules do. `has_live_links` leaves links and images of documents as Markdown; otherwise they
@@ -42,6 +43,6 @@ class GroundingRules:
     refusal: str = REFUSAL
     neighbour_tokens: int = 600
     rewrites_by_model: bool = False
-    choice: ChoiceRules = field(default_factory=ChoiceRules)
+    choice: ChoiceRules | None = None
     abstention: Abstention | None = None
     reader: Reader | None = None
