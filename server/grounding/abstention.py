@@ -127,18 +127,18 @@ FOR_EXCERPTS = Abstention(
         "lead": 2.132,
     },
     bias=-0.699,
-    min_evidence=0.633,
+    min_evidence=0.4,
 )
-READ_FOR_EXCERPTS = Abstention({"read": 0.577, "refusal": -0.319}, bias=0.149, min_evidence=0.527)
+READ_FOR_EXCERPTS = Abstention({"read": 0.577, "refusal": -0.319}, bias=0.149, min_evidence=0.35)
 FOR_ANY_MODEL = Abstention(
     {"meaning": 3.226, "passage": 0.659, "words": -1.249, "covered": 0.789, "lead": 1.433},
     bias=-0.528,
-    min_evidence=0.667,
+    min_evidence=0.618,
 )
 READ_FOR_ANY_MODEL = Abstention(
     {"read": 0.745, "meaning": 0.36, "passage": -0.151, "lead": 1.702},
     bias=0.21,
-    min_evidence=0.607,
+    min_evidence=0.491,
 )
 
 

@@ -10,7 +10,7 @@ from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
 
 # Where a reader tells sentences apart their scores lie further from each other.
-READ_MARGIN = 0.15
+READ_MARGIN = 0.14
 
 
 @dataclass(frozen=True, slots=True)
