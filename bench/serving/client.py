@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,15 @@ def to_body(ask: Ask, server: Server) -> dict[str, Any]:
     return body
 
 
+async def _lines(reply: httpx.Response) -> AsyncIterator[str]:
+    """Lines as server-sent events have them: a line separator inside a text ends none."""
+    rest = b""
+    async for part in reply.aiter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace").rstrip("\r")
+
+
 async def send(client: httpx.AsyncClient, server: Server, ask: Ask) -> Seen:
     """Stream one answer to its end. Raises `RequestFailed`."""
     started_s, started_cpu_s = time.perf_counter(), server.cpu_s
@@ -88,7 +97,7 @@ async def send(client: httpx.AsyncClient, server: Server, ask: Ask) -> Seen:
         if reply.status_code != httpx.codes.OK:
             text = (await reply.aread()).decode("utf-8", "replace")
             raise RequestFailed(f"{server.name}: {reply.status_code} {text[:300]}")
-        async for line in reply.aiter_lines():
+        async for line in _lines(reply):
             if not line.startswith("data: ") or line == "data: [DONE]":
                 continue
             event = json.loads(line.removeprefix("data: "))
