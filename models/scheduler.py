@@ -71,9 +71,7 @@ class Scheduler:
             max_waiting=self._max_waiting,
             num_slots=self._num_slots,
             slots=tuple(_describe(job) for job in self._running),
-            cells=self._slots.count_cells(
-                sum(len(job.computed) + job.num_branched for job in self._running)
-            ),
+            cells=self._slots.count_cells(sum(map(_count_private, self._running))),
             prefixes=replace(self._slots.counts),
             requests=replace(self._ended),
             rates=self._meter.rates(self._num_prefilled, self._count_said()),
@@ -226,3 +224,8 @@ def _describe(job: Job) -> SlotState:
         num_computed_tokens=len(job.computed) + job.num_branched,
         num_cells=job.num_cells,
     )
+
+
+def _count_private(job: Job) -> int:
+    """Cells that only this job holds; what others have just filled for it is not among them."""
+    return max(len(job.computed) - job.held_slot.num_filled, 0) + job.num_branched

@@ -86,13 +86,12 @@ class SlotTable:
         """Finished sequences whose cells are still there."""
         return tuple(self._kept)
 
-    def count_cells(self, num_computed: int) -> CellCounts:
-        """What the cells hold, where running requests have computed so many tokens in all."""
-        num_private = num_computed - sum(slot.num_filled for slot in self._slots)
+    def count_cells(self, num_private: int) -> CellCounts:
+        """What the cells hold, where running requests have so many that nobody shares."""
         return CellCounts(
             num_cells=self.context.num_cells,
             num_promised=self.num_promised_cells,
-            num_used=self.tree.count_filled() + max(num_private, 0),
+            num_used=self.tree.count_filled() + num_private,
             num_kept=self.num_kept_cells,
             max_kept=self.max_kept_cells,
             num_kept_sequences=len(self._kept),

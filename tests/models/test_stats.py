@@ -134,3 +134,11 @@ def test_one_that_is_held_back_says_so() -> None:
     activities = [slot.activity for slot in house.scheduler.stats.slots]
     assert activities == ["prefilling", "waiting"]
     house.run_all()
+
+
+def test_what_others_have_just_filled_is_counted_once() -> None:
+    house = House(num_cells=60, num_sequences=10, num_slots=4, chunk_tokens=6)
+    for prompt, answer in (([0, 1, *[0] * 11], [7]), ([0, 0, 0], []), ([0, 0, 0], [])):
+        house.scheduler.submit(ScriptedJob(prompt, answer))
+        house.step()
+        _assert_is_truthful(house.scheduler.stats, house)
