@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -31,6 +32,11 @@ class SentenceReader:
         self._network: ReadingNetwork | None = None
         self._tokenizer: Tokenizer | None = None
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def __repr__(self) -> str:
+        """The weights' name and the beginning of their SHA-256: what was read says by whom."""
+        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return f"SentenceReader({self._path.name}, {digest[:12]})"
 
     def read(self, question: str, sentences: Sequence[str]) -> list[float]:
         """Log odds that each sentence answers the question, against that none of them does.

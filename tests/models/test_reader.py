@@ -43,6 +43,12 @@ def test_company_and_order_change_nothing(reader: SentenceReader) -> None:
     assert reader.read(QUESTION, []) == []
 
 
+def test_a_reader_is_known_by_its_weights(tmp_path: Path) -> None:
+    other = tmp_path / BUNDLED_READER.name
+    other.write_bytes(b"others")
+    assert repr(SentenceReader()) == repr(SentenceReader()) != repr(SentenceReader(other))
+
+
 def test_texts_of_any_length_are_read(reader: SentenceReader) -> None:
     odds = reader.read("why " * 3000, ["", "x", "word " * 5000])
     assert all(-100 < value < 100 for value in odds)
