@@ -116,7 +116,8 @@ class Abstention:
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
 
 
-# From `python -m bench.abstention`.
+# Weights from `python -m bench.abstention`. The least chances are lower than it proposes: what
+# refuses 8 % of the answerable questions there refuses 31 % over real handbooks (the model's card).
 FOR_EXCERPTS = Abstention(
     {
         "refusal": -0.458,

@@ -27,7 +27,7 @@ def test_what_is_compared_is_of_the_task(tasks: list[Asked], seed: int) -> None:
     if not usable:
         return
     for task, lines, num_gold in itertools.islice(stream(tasks, random.Random(seed)), 20):
-        assert 1 <= len(lines) <= NUM_SENTENCES or not lines
+        assert 1 <= len(lines) <= NUM_SENTENCES
         assert all(line in task.lines for line in lines)
         assert [line.is_gold for line in lines] == [True] * num_gold + [False] * (
             len(lines) - num_gold
@@ -56,8 +56,8 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     train(tasks, tmp_path, 100)
     saved = torch.load(tmp_path / "last.pt")
     assert saved["step"] == 100
-    network = train(tasks, tmp_path, 100)
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(network.state_dict().values(), saved["network"].values(), strict=True)
-    )
+    # A mark that no training would leave: the same seed from the start would give equal weights.
+    saved["network"]["scale"] = torch.tensor(3.25)
+    torch.save(saved, tmp_path / "last.pt")
+    assert train(tasks, tmp_path, 100).scale.item() == 3.25
+    assert 3.0 < train(tasks, tmp_path, 101).scale.item() < 3.5
