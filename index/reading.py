@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +22,10 @@ class ReadingRules:
     """
 
     num_passages: int = 12
-    num_sentences: int = 16
-    max_of_passage: int = 3
+    num_sentences: int = 12
+    max_of_passage: int = 2
     max_embedded: int = 24
-    weight: float = 0.3
+    weight: float = 0.4
     max_odds: float = 6.0
 
 
@@ -84,9 +83,6 @@ def _choose(
 
 
 def _share(odds: Sequence[float], most: float) -> float:
-    """Log odds that any of a passage's sentences answers, -`most`..`most` brought to 0..1."""
-    if not odds:
-        return 0.0
-    highest = max(odds)
-    either = highest + math.log(sum(math.exp(value - highest) for value in odds))
-    return (max(-most, min(most, either)) + most) / (2 * most)
+    """The best log odds of a passage's sentences, -`most`..`most` brought to 0..1."""
+    best = max(odds, default=-most)
+    return (max(-most, min(most, best)) + most) / (2 * most)
