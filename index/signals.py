@@ -12,11 +12,21 @@ from index.pool import PooledPassage
 from models.protocols import Vectors
 from models.text.expectation import expect_answer
 from models.text.sentences import segment
-from models.text.words import WantedStems, WordWeights, find_topic_words, find_words
+from models.text.words import (
+    WantedStems,
+    WordWeights,
+    find_topic_words,
+    find_words,
+    is_stop_word,
+)
 
 _PATH_MARKS = re.compile(r"[/_.-]+")
 # Passages that speak for their document.
 _NUM_OF_DOCUMENT = 3
+
+
+# Stems with their places among the words of a text.
+Places = dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +84,10 @@ def measure_signals(
     share the most words with the question, the passages in turn.
     """
     coverage = _Coverage(asked)
-    frames = [find_words(_write_frame(item)) for item in pool]
-    found = [coverage.find([*item.words, *frame]) for item, frame in zip(pool, frames, strict=True)]
-    coverage.weigh(found)
+    parts = [(item.words, find_words(_write_frame(item))) for item in pool]
+    found = [(coverage.find(body), coverage.find(frame)) for body, frame in parts]
+    stems = [body.keys() | frame.keys() for body, frame in found]
+    coverage.weigh(stems)
     expectation = expect_answer(asked.text)
     nearest = _find_nearest(coverage, pool, encode, vector=vector, max_sentences=max_sentences)
     by_document: dict[str, list[float]] = {}
@@ -84,14 +95,14 @@ def measure_signals(
         by_document.setdefault(item.document.id, []).append(item.fused)
     return [
         Signals(
-            coverage=coverage.measure(stems),
-            phrases=coverage.measure_phrases(item.words, frame, stems),
+            coverage=coverage.measure(stems[place]),
+            phrases=coverage.measure_phrases(parts[place], found[place]),
             sentence=cosine,
             form=expectation.measure(text, asked.text),
             document=sum(sorted(by_document[item.document.id])[-_NUM_OF_DOCUMENT:])
             / _NUM_OF_DOCUMENT,
         )
-        for item, frame, stems, (cosine, text) in zip(pool, frames, found, nearest, strict=True)
+        for place, (item, (cosine, text)) in enumerate(zip(pool, nearest, strict=True))
     ]
 
 
@@ -104,7 +115,7 @@ class _Coverage:
         self._weights = dict(asked.terms)
         self._total = sum(self._weights.values())
 
-    def find(self, words: Sequence[str]) -> set[str]:
+    def find(self, words: Sequence[str]) -> Places:
         """The stems among the words that match any of the question's."""
         return self._wanted.find(words)
 
@@ -122,25 +133,38 @@ class _Coverage:
         held = self._wanted.match(stems)
         return sum(weight for word, weight in self._weights.items() if word in held) / self._total
 
-    def measure_phrases(
-        self, body: Sequence[str], frame: Sequence[str], stems: AbstractSet[str]
-    ) -> float:
-        """Share of the pairs that stand side by side, or with one topic word between them."""
-        pairs = [pair for pair in self._asked.pairs if stems >= set(pair)]
-        if not pairs:
+    def measure_phrases(self, parts: Sequence[Sequence[str]], found: Sequence[Places]) -> float:
+        """Share of the pairs that stand side by side in the text or its frame, the two `parts`.
+
+        In the text one topic word may stand between them.
+        """
+        if not self._asked.pairs:
             return 0.0
-        places = self._wanted.find_places(body)
-        named = self._wanted.find_places(frame)
+        reaches = (2, 1)
         return sum(
-            _stand_near(places[first], places[second], 2)
-            or _stand_near(named[first], named[second], 1)
-            for first, second in pairs
+            any(
+                _stand_near(words, places.get(first, ()), places.get(second, ()), reach)
+                for words, places, reach in zip(parts, found, reaches, strict=True)
+            )
+            for first, second in self._asked.pairs
         ) / len(self._asked.pairs)
 
 
-def _stand_near(first: Sequence[int], second: Sequence[int], reach: int) -> bool:
-    """Whether one of the second places is at most so far behind one of the first."""
-    return any(0 < behind - place <= reach for place in first for behind in second)
+def _stand_near(
+    words: Sequence[str], first: Sequence[int], second: Sequence[int], reach: int
+) -> bool:
+    """Whether one of the second places is at most so many topic words behind one of the first."""
+    if not second:
+        return False
+    for place in first:
+        num_topics = 0
+        for behind in range(place + 1, len(words)):
+            if behind in second:
+                return True
+            num_topics += not is_stop_word(words[behind])
+            if num_topics == reach:
+                break
+    return False
 
 
 def _find_nearest(
@@ -155,7 +179,7 @@ def _find_nearest(
     turns: list[tuple[int, int, float, str]] = []
     for place, item in enumerate(pool):
         found = [
-            (coverage.measure(coverage.find(find_words(sentence.text))), sentence.text)
+            (coverage.measure(coverage.find(find_words(sentence.text)).keys()), sentence.text)
             for sentence in segment(item.passage.text)
             if sentence.kind != "heading"
         ]

@@ -93,30 +93,24 @@ class WantedStems:
         self._stems: dict[str, str] = {}
         self._matches: dict[str, list[str]] = {}
 
-    def find(self, words: Iterable[str]) -> set[str]:
-        """The stems of the topic words that match any of those wanted."""
+    def find(self, words: Sequence[str]) -> dict[str, list[int]]:
+        """The stems of the topic words that match any of those wanted, with their places."""
         starts, end = self._starts, _MIN_STEM - 1
-        alike = {word for word in words if word[:end] in starts} - _STOP
-        return {own for own in map(self._stem, alike) if self._match(own)}
+        found: dict[str, list[int]] = {}
+        for place in [place for place, word in enumerate(words) if word[:end] in starts]:
+            own = self._stem(words[place])
+            if own and self._match(own):
+                found.setdefault(own, []).append(place)
+        return found
 
     def match(self, stems: Iterable[str]) -> set[str]:
         """Those wanted that match any of the stems that were found."""
         return {other for own in stems for other in self._match(own)}
 
-    def find_places(self, words: Iterable[str]) -> dict[str, list[int]]:
-        """Where each of those wanted stands among the topic words, itself and no other form."""
-        starts, end = self._starts, _MIN_STEM - 1
-        topics = [word for word in words if word not in _STOP]
-        places: dict[str, list[int]] = {stem: [] for stem in self._wanted}
-        for place in [place for place, word in enumerate(topics) if word[:end] in starts]:
-            own = self._stem(topics[place])
-            if own in places:
-                places[own].append(place)
-        return places
-
     def _stem(self, word: str) -> str:
+        """The stem of a topic word; nothing of a stop word."""
         if word not in self._stems:
-            self._stems[word] = stem(word)
+            self._stems[word] = "" if word in _STOP else stem(word)
         return self._stems[word]
 
     def _match(self, own: str) -> list[str]:
