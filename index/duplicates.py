@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from math import ceil
 
+from index.diversity import renumber
 from index.types import Hit
 from models.text.words import find_words, has_digit
 
@@ -41,7 +42,7 @@ def collapse(hits: Sequence[Hit], words: Mapping[int, Sequence[str]] | None = No
             prints.append(own)
         else:
             kept[place] = _name_copy(kept[place], hit)
-    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)]
+    return renumber(kept)
 
 
 def _name_copy(best: Hit, copy: Hit) -> Hit:
@@ -53,7 +54,7 @@ def _name_copy(best: Hit, copy: Hit) -> Hit:
 def _take_print(hit: Hit, words: Sequence[str]) -> Print:
     size = min(_SHINGLE_WORDS, len(words))
     shingles = frozenset(map(hash, zip(*(words[start:] for start in range(size)), strict=False)))
-    numbers = sorted([word for word in words if not word.isalpha() and has_digit(word)])
+    numbers = sorted(filter(has_digit, words)) if has_digit(" ".join(words)) else []
     headings = hit.passage.headings[-1:] if len(words) < _MIN_OWN_WORDS else ()
     return shingles, (*numbers, *headings)
 

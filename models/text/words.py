@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 # The group is the word without a possessive ending.
 _WORD = re.compile(r"(\w+)(?:['’]\w+)?", re.UNICODE)
+_DIGIT = re.compile("[0-9]")
 _POSSESSIVE = re.compile(r"'\w+", re.ASCII)
 # Of ASCII, what is no part of a word becomes a space.
 _SPACED = {
@@ -59,16 +60,18 @@ def stem(word: str) -> str:
 
     Two forms that this cut leaves apart still meet in `match_stem` by their beginnings.
     """
-    if len(word) <= _MIN_STEM or has_digit(word):
+    if len(word) <= _MIN_STEM or (not word.isalpha() and has_digit(word)):
         return word
     # From the left, so the longest ending that leaves enough.
     ending = _ENDING.search(word, _MIN_STEM - 1)
     return word[: ending.start()] if ending else word
 
 
-def has_digit(word: str) -> bool:
-    """Whether there is a digit in the word."""
-    return not word.isalpha() and any(character.isdigit() for character in word)
+def has_digit(text: str) -> bool:
+    """Whether there is a digit in the text."""
+    if text.isascii():
+        return _DIGIT.search(text) is not None
+    return any(character.isdigit() for character in text)
 
 
 def match_stem(stem_a: str, stem_b: str) -> bool:
@@ -95,28 +98,27 @@ class WantedStems:
 
     def find(self, words: Sequence[str]) -> dict[str, list[int]]:
         """The stems of the topic words that match any of those wanted, with their places."""
-        starts, end = self._starts, _MIN_STEM - 1
+        starts, end, stems = self._starts, _MIN_STEM - 1, self._stems
         found: dict[str, list[int]] = {}
         for place in [place for place, word in enumerate(words) if word[:end] in starts]:
-            own = self._stem(words[place])
-            if own and self._match(own):
-                found.setdefault(own, []).append(place)
+            word = words[place]
+            own = stems[word] if word in stems else self._take_in(word)
+            if own in found:
+                found[own].append(place)
+            elif own:
+                found[own] = [place]
         return found
 
     def match(self, stems: Iterable[str]) -> set[str]:
         """Those wanted that match any of the stems that were found."""
-        return {other for own in stems for other in self._match(own)}
+        return {other for own in stems for other in self._matches[own]}
 
-    def _stem(self, word: str) -> str:
-        """The stem of a topic word; nothing of a stop word."""
-        if word not in self._stems:
-            self._stems[word] = "" if word in _STOP else stem(word)
+    def _take_in(self, word: str) -> str:
+        """The stem of a topic word that matches; nothing of any other word."""
+        own = "" if word in _STOP else stem(word)
+        self._matches[own] = [other for other in self._wanted if match_stem(other, own)]
+        self._stems[word] = own if self._matches[own] else ""
         return self._stems[word]
-
-    def _match(self, own: str) -> list[str]:
-        if own not in self._matches:
-            self._matches[own] = [other for other in self._wanted if match_stem(other, own)]
-        return self._matches[own]
 
 
 class WordWeights:
