@@ -33,6 +33,13 @@ def spread(hits: Sequence[Hit], rules: SpreadRules) -> list[Hit]:
     for hit in hits:
         num_further = max(0, seen[hit.document.id] + 1 - rules.num_free)
         seen[hit.document.id] += 1
-        discounted.append(replace(hit, score=hit.score * rules.discount**num_further))
+        score = hit.score * rules.discount**num_further
+        discounted.append(replace(hit, score=score) if num_further else hit)
     discounted.sort(key=lambda hit: -hit.score)
-    return [replace(hit, rank=rank) for rank, hit in enumerate(discounted, start=1)]
+    return renumber(discounted)
+
+
+def renumber(hits: Sequence[Hit]) -> list[Hit]:
+    """The hits with their places in the list as ranks."""
+    ranked = enumerate(hits, start=1)
+    return [hit if hit.rank == rank else replace(hit, rank=rank) for rank, hit in ranked]

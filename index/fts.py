@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from index.matching import Ranked, choose_limit, count_rows, rank_rows
+from index.common import CommonWords
+from index.matching import Ranked, choose_limit, rank_rows
 from index.schema import has_fts_erase
 from index.scripts import query_words
 from index.selection import Selection
@@ -49,20 +50,26 @@ def erase_words(connection: sqlite3.Connection) -> None:
 
 
 def search_words(
-    connection: sqlite3.Connection, query: str, selection: Selection | None, max_hits: int
+    connection: sqlite3.Connection,
+    query: str,
+    selection: Selection | None,
+    max_hits: int,
+    common: CommonWords | None = None,
 ) -> Ranked:
     """Passage ids with their BM25 score (higher is better), best first, ties by id.
 
     `selection` holds the passages that may be found, None all. Nothing in the query is taken for
-    syntax. For a word that no passage has, those that resemble it are searched.
+    syntax. For a word that no passage has, those that resemble it are searched. `common` remembers
+    words from search to search.
     """
     words = query_words(query)[:_MAX_QUERY_WORDS]
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
     limit = choose_limit(last)
-    counts = count_rows(connection, "passage_words", words, limit)
+    common = common or CommonWords()
+    counts = common.count(connection, words, limit)
     unknown = [word for word in words if not counts[word]][:_MAX_UNKNOWN_WORDS]
     similar = {other for word in unknown for other in similar_words(connection, word)}
-    counts |= count_rows(connection, "passage_words", sorted(similar - counts.keys()), limit)
+    counts |= common.count(connection, sorted(similar - counts.keys()), limit)
     budget, is_selected = _BUDGET, None
     if selection is not None:
         is_selected = selection.contains

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
@@ -14,7 +15,8 @@ class PooledPassage:
     """A passage that one of the two searches found, or both did.
 
     `fused` is its score in 0..1 from both, the shares are each search's own stretched to 0..1.
-    `dense_score` is the cosine, None where only the words found it.
+    `dense_score` is the cosine, None where only the words found it. `words` are those of the text,
+    as `find_words` gives them.
     """
 
     passage: Passage
@@ -24,6 +26,7 @@ class PooledPassage:
     bm25_rank: int | None
     meaning_share: float
     words_share: float
+    words: Sequence[str]
 
     def to_hit(self, score: float, rank: int) -> Hit:
         """The passage as a hit."""

@@ -7,6 +7,7 @@ from sqlite3 import Connection
 
 from index import documents as rows
 from index.collection import Library
+from index.common import CommonWords
 from index.dense import search_vectors
 from index.diversity import SpreadRules, spread
 from index.duplicates import collapse
@@ -22,6 +23,7 @@ from index.store import read_collection, read_collections
 from index.types import Hit, RankingOptions, Section
 from models.caching import remember
 from models.protocols import Embedder, Reader, Reranker, Vectors
+from models.text.words import find_words
 
 # What a cross-encoder's score counts beside that of the signals.
 _RERANKER_WEIGHT = 0.7
@@ -48,7 +50,8 @@ class HybridRetriever:
     ) -> None:
         """`options` are those of a search that brings none; `reranker` scores the pool's best.
 
-        A `reader` reads the best sentences of the first of them, where meaning takes part.
+        A `reader` reads the best sentences of the first of them, where meaning takes part and the
+        query stands alone.
         """
         self._library = library
         self._embedder = remember(embedder)
@@ -56,6 +59,7 @@ class HybridRetriever:
         self._options = options or RankingOptions()
         self._spread_rules = spread_rules or SpreadRules()
         self._reranker = reranker
+        self._common = CommonWords()
         self._reader = reader
         self._reading_rules = reading_rules or ReadingRules()
 
@@ -89,7 +93,7 @@ class HybridRetriever:
         with self._library.store.reading() as connection:
             if options.text_weight:
                 asked = f"{query} {context}"
-                text = search_words(connection, asked, chosen.united, depth)
+                text = search_words(connection, asked, chosen.united, depth, self._common)
             fused = fuse_scores(
                 [(options.embedding_weight, dense), (options.text_weight, text)], depth
             )
@@ -99,7 +103,8 @@ class HybridRetriever:
             pool = _read_pool(connection, {id_: fused[id_] for id_ in best}, dense, text, depth)
         hits = self._rank(query, context, pool, vector, options)
         hits = [hit for hit in hits if hit.score >= options.score_threshold]
-        return spread(collapse(hits), self._spread_rules)[:max_hits]
+        words = {item.passage.id: item.words for item in pool}
+        return spread(collapse(hits, words), self._spread_rules)[:max_hits]
 
     def read_section(self, hit: Hit) -> Section:
         """The hit's passage and its neighbours under the same headings, as `Retriever` says."""
@@ -126,16 +131,17 @@ class HybridRetriever:
             options=options,
             rules=self._rules,
         )
-        asked = f"{context} {query}".strip()
         if self._reranker is not None and best:
+            asked = f"{context} {query}".strip()
             read = self._reranker.score(asked, [item.passage.text for item in best])
             scores = [
                 (1 - _RERANKER_WEIGHT) * score + _RERANKER_WEIGHT * own
                 for score, own in zip(scores, read, strict=True)
             ]
-        if self._reader is not None and vector is not None and best:
+        # What points back to an earlier question is no question that can be read by itself.
+        if self._reader is not None and vector is not None and best and not context:
             scores = weigh_read(
-                asked,
+                query,
                 best,
                 scores,
                 encode=self._embedder.encode,
@@ -200,6 +206,7 @@ def _read_pool(
             bm25_rank=ranks.get(id_),
             meaning_share=shares[0].get(id_, 0.0),
             words_share=shares[1].get(id_, 0.0),
+            words=find_words(passages[id_].text),
         )
         for id_ in fused
         if id_ in passages

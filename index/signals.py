@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,11 +12,21 @@ from index.pool import PooledPassage
 from models.protocols import Vectors
 from models.text.expectation import expect_answer
 from models.text.sentences import segment
-from models.text.words import WordWeights, find_topic_words, match_stem
+from models.text.words import (
+    WantedStems,
+    WordWeights,
+    find_topic_words,
+    find_words,
+    is_stop_word,
+)
 
 _PATH_MARKS = re.compile(r"[/_.-]+")
 # Passages that speak for their document.
 _NUM_OF_DOCUMENT = 3
+
+
+# Stems with their places among the words of a text.
+Places = dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +83,93 @@ def measure_signals(
     `max_sentences` are, because that is what costs time here: of each passage those first that
     share the most words with the question, the passages in turn.
     """
-    bodies = [find_topic_words(item.passage.text) for item in pool]
-    frames = [_find_frame(item) for item in pool]
-    weights = WordWeights([*body, *frame] for body, frame in zip(bodies, frames, strict=True))
+    coverage = _Coverage(asked)
+    parts = [(item.words, find_words(_write_frame(item))) for item in pool]
+    found = [(coverage.find(body), coverage.find(frame)) for body, frame in parts]
+    stems = [body.keys() | frame.keys() for body, frame in found]
+    coverage.weigh(stems)
     expectation = expect_answer(asked.text)
-    nearest = _find_nearest(
-        asked, pool, weights, encode, vector=vector, max_sentences=max_sentences
-    )
+    nearest = _find_nearest(coverage, pool, encode, vector=vector, max_sentences=max_sentences)
     by_document: dict[str, list[float]] = {}
     for item in pool:
         by_document.setdefault(item.document.id, []).append(item.fused)
     return [
         Signals(
-            coverage=_cover(asked, weights, {*body, *frame}),
-            phrases=_measure_phrases(asked, body, frame),
+            coverage=coverage.measure(stems[place]),
+            phrases=coverage.measure_phrases(parts[place], found[place]),
             sentence=cosine,
             form=expectation.measure(text, asked.text),
             document=sum(sorted(by_document[item.document.id])[-_NUM_OF_DOCUMENT:])
             / _NUM_OF_DOCUMENT,
         )
-        for item, body, frame, (cosine, text) in zip(pool, bodies, frames, nearest, strict=True)
+        for place, (item, (cosine, text)) in enumerate(zip(pool, nearest, strict=True))
     ]
 
 
+class _Coverage:
+    """How much of a question stands in texts, whose words are those of `find_words`."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._wanted = WantedStems(asked.terms)
+        self._weights = dict(asked.terms)
+        self._total = sum(self._weights.values())
+
+    def find(self, words: Sequence[str]) -> Places:
+        """The stems among the words that match any of the question's."""
+        return self._wanted.find(words)
+
+    def weigh(self, found: Sequence[AbstractSet[str]]) -> None:
+        """From now on a word counts the more the fewer of these texts hold it."""
+        weights = WordWeights(list(stems) for stems in found)
+        for word, own in self._asked.terms.items():
+            self._weights[word] = own * weights.weigh(word)
+        self._total = sum(self._weights.values())
+
+    def measure(self, stems: AbstractSet[str]) -> float:
+        """Share (0..1) of the question's word weight that these stems have."""
+        if not self._total:
+            return 0.0
+        held = self._wanted.match(stems)
+        return sum(weight for word, weight in self._weights.items() if word in held) / self._total
+
+    def measure_phrases(self, parts: Sequence[Sequence[str]], found: Sequence[Places]) -> float:
+        """Share of the pairs that stand side by side in the text or its frame, the two `parts`.
+
+        In the text one topic word may stand between them.
+        """
+        if not self._asked.pairs:
+            return 0.0
+        reaches = (2, 1)
+        return sum(
+            any(
+                _stand_near(words, places.get(first, ()), places.get(second, ()), reach)
+                for words, places, reach in zip(parts, found, reaches, strict=True)
+            )
+            for first, second in self._asked.pairs
+        ) / len(self._asked.pairs)
+
+
+def _stand_near(
+    words: Sequence[str], first: Sequence[int], second: Sequence[int], reach: int
+) -> bool:
+    """Whether one of the second places is at most so many topic words behind one of the first."""
+    if not second:
+        return False
+    for place in first:
+        num_topics = 0
+        for behind in range(place + 1, len(words)):
+            if behind in second:
+                return True
+            num_topics += not is_stop_word(words[behind])
+            if num_topics == reach:
+                break
+    return False
+
+
 def _find_nearest(
-    asked: Asked,
+    coverage: _Coverage,
     pool: Sequence[PooledPassage],
-    weights: WordWeights,
     encode: Callable[[Sequence[str]], Vectors],
     *,
     vector: Vectors | None,
@@ -108,7 +179,7 @@ def _find_nearest(
     turns: list[tuple[int, int, float, str]] = []
     for place, item in enumerate(pool):
         found = [
-            (_cover(asked, weights, set(find_topic_words(sentence.text))), sentence.text)
+            (coverage.measure(coverage.find(find_words(sentence.text)).keys()), sentence.text)
             for sentence in segment(item.passage.text)
             if sentence.kind != "heading"
         ]
@@ -130,27 +201,7 @@ def _find_nearest(
     return [(cosine, text) for _, cosine, text in best]
 
 
-def _find_frame(item: PooledPassage) -> list[str]:
-    """Stems of what stands around a passage: path, title and headings."""
+def _write_frame(item: PooledPassage) -> str:
+    """What stands around a passage: path, title and headings."""
     path = _PATH_MARKS.sub(" ", item.document.path.rsplit(".", 1)[0])
-    return find_topic_words(" ".join([path, item.document.title or "", *item.passage.headings]))
-
-
-def _cover(asked: Asked, weights: WordWeights, present: Set[str]) -> float:
-    """Share (0..1) of the question's word weight whose stems are among those present."""
-    total = found = 0.0
-    for word, own in asked.terms.items():
-        weight = own * weights.weigh(word)
-        total += weight
-        if word in present or any(match_stem(word, other) for other in present):
-            found += weight
-    return found / total if total else 0.0
-
-
-def _measure_phrases(asked: Asked, body: Sequence[str], frame: Sequence[str]) -> float:
-    """Share of the pairs that stand side by side, or with one topic word between them."""
-    if not asked.pairs:
-        return 0.0
-    near = {*pairwise(body), *zip(body, body[2:], strict=False)}
-    near.update(pairwise(frame))
-    return sum(pair in near for pair in asked.pairs) / len(asked.pairs)
+    return " ".join([path, item.document.title or "", *item.passage.headings])

@@ -79,7 +79,7 @@ class LlamaEngine:
         self._slots = SlotTable(
             self._context,
             settings.num_sequences,
-            settings.count_kept_cells(self._context.num_cells),
+            settings.count_kept_cells(self._context.num_cells, model.width),
             can_share=self._context.can_share and settings.reuse != "off",
         )
         self._reuse = open_reuse(model, self._context, settings)

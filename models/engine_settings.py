@@ -12,8 +12,12 @@ Reuse = Literal["auto", "off", "exact", "passages"]
 
 # Eight thousand cells serve four grounded answers at once and stay near 1 GB for an 8B model.
 _DEFAULT_NUM_CELLS = 8192
-# What is kept saves prefill, but attention passes over every cell up to the last one in use: with
-# a full cache of 8,192 a small model prefills at half its speed, with half of it at two thirds.
+# What is kept saves prefill, but attention passes over every cell up to the last one in use, also
+# over those that it may not see. On a processor 4,500 kept cells took two fifths of the speed of a
+# model 512 wide (8 layers, 8 heads). Attention grows with the width, the rest with its square: so
+# many cells for each number of it cost models of any size about as much.
+_KEPT_CELLS_PER_WIDTH = 2
+_LEAST_KEPT_CELLS = 1024
 _KEPT_SHARE = 2
 # Passages that are computed or placed at the same time, by all requests together.
 NUM_PASSAGE_SEQUENCES = 8
@@ -34,7 +38,8 @@ class EngineSettings:
     `num_spare_sequences`: continuations scored side by side. `num_kept_sequences`: sequences
     for finished requests whose beginnings later ones may take over; those of idle slots are used
     too. `num_kept_cells`: cells that only finished requests may hold, by default half of
-    all; they make room where a request needs it. `drafts`: whether tokens that follow in the prompt
+    all, on a processor no more than suit the model's width; they make room where a request needs
+    it. `drafts`: whether tokens that follow in the prompt
     are computed ahead and verified. `deadline_s`: time after which any request ends with
     `DeadlineExceeded`, its wait in the queue included.
     `reuse`: what is computed once for many requests: nothing, beginnings that are equal, or those
@@ -103,11 +108,14 @@ class EngineSettings:
         """Sequences the context is made for; llama.cpp has room for 256."""
         return self.num_slots + self.num_spare_sequences + self.num_kept_sequences
 
-    def count_kept_cells(self, num_cells: int) -> int:
-        """Cells out of `num_cells` that finished requests alone may hold."""
+    def count_kept_cells(self, num_cells: int, width: int) -> int:
+        """Cells out of `num_cells` that finished requests alone may hold of a model so wide."""
         if self.num_kept_cells is not None:
             return min(self.num_kept_cells, num_cells)
-        return num_cells // _KEPT_SHARE
+        half = num_cells // _KEPT_SHARE
+        if self.num_gpu_layers:
+            return half
+        return min(half, max(_KEPT_CELLS_PER_WIDTH * width, _LEAST_KEPT_CELLS))
 
     @property
     def value_bytes(self) -> float:

@@ -71,6 +71,12 @@ class Job(ABC):
         return self.num_prefilled < len(self.prompt)
 
     @property
+    def num_left(self) -> int:
+        """Tokens of the prompt that are still to be computed."""
+        num_kept = 0 if self.placed is None else self.placed.count_kept()
+        return max(len(self.prompt) - self.num_prefilled - num_kept, 0)
+
+    @property
     def is_answering(self) -> bool:
         """Whether somebody waits for the next token of a stream."""
         return False

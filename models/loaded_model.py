@@ -46,6 +46,7 @@ class LoadedModel:
             raise ModelFileInvalid(f"{path} holds no decoder-only model.", param="model")
         self.vocabulary = Vocabulary(self._lib.llama_model_get_vocab(self.pointer))
         self.num_ctx_train: int = self._lib.llama_model_n_ctx_train(self.pointer)
+        self.width: int = self._lib.llama_model_n_embd(self.pointer)
         self.has_recurrence: bool = self._lib.llama_model_is_recurrent(
             self.pointer
         ) or self._lib.llama_model_is_hybrid(self.pointer)

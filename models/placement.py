@@ -190,6 +190,12 @@ class PlacedPrompt:
             self._next += 1
         return num_prefilled, num_kept
 
+    def count_kept(self) -> int:
+        """Tokens of the pieces to come whose states are at hand."""
+        coming = range(self._next, len(self.pieces))
+        kept = [self.pieces[index] for index in coming if self._find(index)]
+        return sum(piece.end - piece.placed_from for piece in kept)
+
     def compute(self, job: Job, sequence: int, num_prefilled: int, max_tokens: int) -> list[Run]:
         """The runs of the pieces that are to be computed, at most so many tokens.
 

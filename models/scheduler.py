@@ -13,19 +13,29 @@ from models.prefixes import Node
 from models.protocols import EngineLoad
 from models.slots import SlotTable
 from models.stats import EngineStats, Meter, RequestCounts, SlotActivity, SlotState
+from models.turns import Turns
 
 # Before anything was measured a request is taken to last this long.
 _FIRST_GUESS_S = 2.0
 _SMOOTHING = 0.2
+# What is left of prompts goes with any step if it is no more than this.
+_CRUMB_TOKENS = 64
 
 
 class Scheduler:
     """Holds every job between its submission and its end. The engine's lock guards it."""
 
     def __init__(
-        self, slots: SlotTable, *, num_slots: int, max_waiting: int, chunk_tokens: int
+        self,
+        slots: SlotTable,
+        *,
+        num_slots: int,
+        max_waiting: int,
+        chunk_tokens: int,
+        turns: Turns | None = None,
     ) -> None:
         self._slots = slots
+        self._turns = turns or Turns()
         self._num_slots = num_slots
         self._max_waiting = max_waiting
         self._chunk_tokens = chunk_tokens
@@ -97,8 +107,9 @@ class Scheduler:
         """Admit what fits, and return the runs of the next step.
 
         Every running answer gets its token first, and what is forced or drafted behind it; the rest
-        of the step goes to prompts and continuations, in the order of their admission. A prompt
-        whose next token another one computes in this step waits, and takes it over in the next.
+        of the step goes to prompts and continuations, in the order of their admission, where it is
+        their turn or little is left of them. A prompt whose next token another one computes in this
+        step waits, and takes it over in the next.
         """
         self._drop_ended()
         self._share()
@@ -108,11 +119,14 @@ class Scheduler:
         num_tokens = num_outputs = num_chunk_tokens = 0
         # Answers that still wait for the one token that nobody may take from them.
         num_owed = sum(job.is_answering for job in self._running)
+        is_prompts_turn = self._turns.begin(is_answering=num_owed > 0)
         for job in sorted(self._running, key=lambda job: not job.is_answering):
             num_owed -= job.is_answering
             room = max_tokens - num_tokens - num_owed
             if not job.is_answering:
                 room = min(room, self._chunk_tokens - num_chunk_tokens)
+                if not is_prompts_turn and job.num_left > _CRUMB_TOKENS - num_chunk_tokens:
+                    continue
             rows = max_outputs - num_outputs - num_owed
             if not self._claim(job, claimed) or room < 1:
                 continue
@@ -123,6 +137,7 @@ class Scheduler:
             num_chunk_tokens += 0 if job.is_answering else num_new
             num_outputs += sum(run.num_outputs for run in new)
             self._num_prefilled += num_new if job.is_prefilling else 0
+        self._turns.note(num_chunk_tokens > _CRUMB_TOKENS)
         self._meter.note(self._num_prefilled, self._count_said())
         return runs
 

@@ -68,8 +68,8 @@ class KeyTurner:
                     self._turn_quantized(rows, phases)
                 else:
                     values = rows.view("<f2" if kind == _F16 else "<f4")
-                    keys = values.reshape(len(rows), -1, self._width)
-                    keys[..., : self._num_turned] = self._rotate(keys, phases)
+                    keys = values.reshape(len(rows), -1, self._width)[..., : self._num_turned]
+                    _assign(keys, self._rotate(_to_floats(keys), phases))
         return moved
 
     def agrees(self, state: State, moved: State, distance: int) -> bool:
@@ -87,8 +87,7 @@ class KeyTurner:
         except (LayoutUnknown, ValueError):
             return False
 
-    def _rotate(self, keys: npt.NDArray[Any], phases: npt.NDArray[np.complex64]) -> Keys:
-        part = np.ascontiguousarray(keys[..., : self._num_turned], dtype=np.float32)
+    def _rotate(self, part: Keys, phases: npt.NDArray[np.complex64]) -> Keys:
         if self._is_neox:
             half = self._num_turned // 2
             pairs = part[..., :half] + 1j * part[..., half:]
@@ -102,7 +101,8 @@ class KeyTurner:
         self, rows: npt.NDArray[np.uint8], phases: npt.NDArray[np.complex64]
     ) -> None:
         keys = self._mix(self._read(_Q8_0, rows)).reshape(len(rows), -1, self._width)
-        keys[..., : self._num_turned] = self._rotate(keys, phases)
+        part = np.ascontiguousarray(keys[..., : self._num_turned])
+        keys[..., : self._num_turned] = self._rotate(part, phases)
         blocks = rows.view(_Q8_BLOCK)
         values = self._mix(keys).reshape(*blocks.shape, 32)
         scales = np.abs(values).max(axis=-1) / 127
@@ -143,6 +143,20 @@ class KeyTurner:
             layers.append((kind, state[place:end].reshape(num_cells, row_bytes)))
             place = end
         return layers
+
+
+def _to_floats(keys: npt.NDArray[Any]) -> Keys:
+    """A contiguous copy as float32; by torch, as NumPy takes ten times as long for half floats."""
+    import torch
+
+    return np.asarray(torch.from_numpy(keys).to(torch.float32, copy=True).contiguous().numpy())
+
+
+def _assign(keys: npt.NDArray[Any], values: Keys) -> None:
+    """Write `values` into `keys`, as the numbers that those are."""
+    import torch
+
+    torch.from_numpy(keys).copy_(torch.from_numpy(values))
 
 
 def _cells(state: State) -> npt.NDArray[Any]:

@@ -141,7 +141,13 @@ def make_optimizer(network: ReadingNetwork) -> torch.optim.AdamW:
 
 
 def train(
-    tasks: Sequence[Asked], folder: Path, steps: int, seed: int = 0, start_from: Path | None = None
+    tasks: Sequence[Asked],
+    folder: Path,
+    steps: int,
+    *,
+    seed: int = 0,
+    start_from: Path | None = None,
+    rate: float = _LEARNING_RATE,
 ) -> ReadingNetwork:
     """The trained network, over the weights `start_from`, else over the embedder's.
 
@@ -165,7 +171,7 @@ def train(
     for step in range(start, steps):
         share = min(1.0, (step + 1) / _WARMUP_STEPS) * max(_LAST_SHARE, 1 - step / steps)
         for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * share
+            group["lr"] = rate * share
         batch = [next(examples) for _ in range(BATCH)]
         odds = read_parts(network, [(t.question, x.tokens) for t, lines, _ in batch for x in lines])
         pieces = torch.split(odds, [len(lines) for _, lines, _ in batch])
@@ -193,13 +199,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--start", type=Path, help="weights of a reader to go on from")
+    parser.add_argument("--rate", type=float, default=_LEARNING_RATE, help="of the first steps")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     tasks = read_tasks(options.ranked)
     print(f"{len(tasks)} questions", flush=True)
     target = options.out / "mynah-reader.safetensors"
-    train(tasks, options.out, options.steps, options.seed, options.start).save(target)
+    train(
+        tasks,
+        options.out,
+        options.steps,
+        seed=options.seed,
+        start_from=options.start,
+        rate=options.rate,
+    ).save(target)
     print(target)
 
 

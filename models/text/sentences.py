@@ -1,7 +1,7 @@
 """Text to quotable sentences with exact offsets: prose, list items, table rows and code lines.
 
 The rules look ahead a bounded way, so that a text that is still being written is cut at the same
-places as the whole one: `segment` is `SentenceStream` fed once.
+places as the whole one: `segment` is a `SentenceStream` whose first piece is its last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from models.text.stops import find_ends
 
 __all__ = ["Kind", "Sentence", "SentenceStream", "segment"]
 
-_LINE_END = re.compile(r"\r\n|[\n\r\f\u2028\u2029]")
+# A set of characters first: that is searched for much faster than alternatives.
+_LINE_END = re.compile(r"[\n\r\f\u2028\u2029](?:(?<=\r)\n)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,7 @@ class Sentence:
 
 def segment(text: str) -> list[Sentence]:
     """Sentences of `text` in order, never overlapping; markup-only lines are left out."""
-    stream = SentenceStream()
-    return [*stream.feed(text), *stream.finish()]
+    return list(SentenceStream().finish(text))
 
 
 class SentenceStream:
@@ -77,8 +77,9 @@ class SentenceStream:
         self._text += piece
         yield from self._scan(is_last=False)
 
-    def finish(self) -> Iterator[Sentence]:
-        """The rest: nothing more will come."""
+    def finish(self, piece: str = "") -> Iterator[Sentence]:
+        """The rest, with a last piece: nothing more will come."""
+        self._text += piece
         yield from self._scan(is_last=True)
 
     def _scan(self, *, is_last: bool) -> Iterator[Sentence]:

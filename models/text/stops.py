@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 MARK = r"\[\d{1,3}(?:\s*[,–-]\s*\d{1,3})*\]"
 # A stop, closing marks behind it, and footnote or citation marks that belong to it. Full-width
-# stops need no white space behind them.
+# stops need no white space behind them. It begins with all the stops there are, because a set of
+# characters is searched for much faster than alternatives.
+_CLOSED = rf"[\"'”’»)\]*_`]*(?:[ \t]*{MARK})*(?=\s|<|\Z)"
 _STOP = re.compile(
-    rf"(?:[.!?…]+|(?<=\S)[؟।॥۔]+)[\"'”’»)\]*_`]*(?:[ \t]*{MARK})*(?=\s|<|\Z)"
-    rf"|[。！？｡]+[」』”’）)\"]*(?:[ \t]*{MARK})*"
+    rf"[.!?…؟।॥۔。！？｡](?:(?:(?<=[.!?…])[.!?…]*|(?<=\S[؟।॥۔])[؟।॥۔]*){_CLOSED}"
+    rf"|(?<=[。！？｡])[。！？｡]*[」』”’）)\"]*(?:[ \t]*{MARK})*)"
 )
 _MARKED_END = re.compile(rf"(?:{_STOP.pattern})|(?:{MARK})(?:[ \t]*{MARK})*(?=\s|\Z)")
 _PARTIAL_MARK = re.compile(r"[ \t]*\[[\d\s,–-]*\Z")

@@ -46,6 +46,24 @@ def test_collapsing_twice_is_collapsing_once(found: list[tuple[str, str]]) -> No
     assert collapse(once) == once
 
 
+@given(
+    num_words=st.integers(4, 60),
+    changed=st.sets(st.integers(0, 59), max_size=3),
+    added=st.integers(0, 4),
+)
+def test_what_collapses_shares_nine_tenths_of_its_runs_of_four_words(
+    num_words: int, changed: set[int], added: int
+) -> None:
+    first = [f"w{'abcdefg'[at % 7]}{'klmn'[at % 4]}" for at in range(num_words)]
+    second = ["other" if at in changed else word for at, word in enumerate(first)] + ["x"] * added
+    runs = [
+        {tuple(words[at : at + 4]) for at in range(len(words) - 3)} for words in (first, second)
+    ]
+    hits = make_hits([("a", " ".join(first)), ("b", " ".join(second))])
+    resemblance = len(runs[0] & runs[1]) / len(runs[0] | runs[1])
+    assert (len(collapse(hits)) == 1) == (resemblance >= 0.9)
+
+
 @given(found=FOUND)
 def test_collapsing_keeps_the_best_and_names_every_document(found: list[tuple[str, str]]) -> None:
     hits = make_hits(found)

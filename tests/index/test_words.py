@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.collection import Library
+from index.common import CommonWords
 from index.fts import search_words
 from index.matching import choose_limit, count_rows, rank_rows
 from index.scripts import query_words, separate
@@ -115,6 +116,30 @@ def test_words_of_deleted_documents_are_suggested_no_more(tmp_path: Path) -> Non
         assert (suggest("replacd"), suggest("meadwo")) == ([], [])
         with library.store.reading() as connection:
             assert connection.execute("SELECT count(*) FROM words").fetchone() == (0,)
+
+
+def test_a_word_that_was_too_common_is_counted_again_when_another_process_has_changed_that(
+    tmp_path: Path,
+) -> None:
+    embedder = HashingEmbedder()
+    with Library(tmp_path, embedder) as library, Library(tmp_path, embedder) as other:
+        put_lines(library, embedder, "a.txt", "meadow one", "meadow two", "hill three")
+        common = CommonWords()
+
+        def count() -> dict[str, int]:
+            with library.store.reading() as connection:
+                words = ["meadow", "hill", "valley"]
+                counts = common.count(connection, words, 2)
+                assert counts == count_rows(connection, "passage_words", words, 2)
+                return counts
+
+        assert count() == count() == {"meadow": 2, "hill": 1, "valley": 0}
+        put_lines(other, embedder, "b.txt", "hill valley")
+        assert count() == {"meadow": 2, "hill": 2, "valley": 1}
+        other.delete("docs", ["a.txt"])
+        assert count() == {"meadow": 0, "hill": 1, "valley": 1}
+        other.delete_collection("docs")
+        assert count() == {"meadow": 0, "hill": 0, "valley": 0}
 
 
 @given(st.text("aBcé'’-_ .,1дЖñß员休ก", max_size=40))

@@ -15,6 +15,7 @@ from models.sampling import Logits
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
 from models.slots import SlotTable
+from models.turns import Turns
 from models.vocabulary import TokenIds
 
 NUM_VOCAB = 4
@@ -110,6 +111,7 @@ class House:
     def __init__(
         self, *, num_cells: int, num_sequences: int, num_slots: int, chunk_tokens: int,
         max_waiting: int = 100, kept_cells: int | None = None, can_share: bool = True,
+        turns: Turns | None = None,
     ) -> None:  # fmt: skip
         self.cells = Cells(num_cells)
         self.num_sequences, self.num_slots = num_sequences, num_slots
@@ -117,8 +119,9 @@ class House:
         kept = num_cells if kept_cells is None else kept_cells
         self.slots = SlotTable(cast(Context, self.cells), num_sequences, kept, can_share=can_share)
         self.scheduler = Scheduler(
-            self.slots, num_slots=num_slots, max_waiting=max_waiting, chunk_tokens=chunk_tokens
-        )
+            self.slots, num_slots=num_slots, max_waiting=max_waiting, chunk_tokens=chunk_tokens,
+            turns=turns,
+        )  # fmt: skip
         self.num_computed = 0
 
     def score_job(self, prompt: Sequence[int], texts: Sequence[Sequence[int]]) -> ScoreJob:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn_from
+from hypothesis import strategies as st
 
 from models.engine_settings import EngineSettings, count_threads
 
@@ -47,3 +49,16 @@ def test_impossible_settings_are_refused(given: dict[str, Any]) -> None:
 def test_threads() -> None:
     assert count_threads(3) == 3
     assert 1 <= count_threads() <= (os.cpu_count() or 1)
+
+
+@drawn_from(st.integers(1, 40_000), st.integers(1, 9000))
+def test_wide_models_keep_more_cells_and_none_more_than_half(num_cells: int, width: int) -> None:
+    settings = EngineSettings(path=Path("m.gguf"))
+    kept = settings.count_kept_cells(num_cells, width)
+    assert kept <= num_cells // 2
+    assert kept <= settings.count_kept_cells(num_cells, width + 1)
+    # On a GPU what is kept does not slow down the rest.
+    on_gpu = EngineSettings(path=Path("m.gguf"), num_gpu_layers=-1)
+    assert on_gpu.count_kept_cells(num_cells, width) == num_cells // 2
+    chosen = EngineSettings(path=Path("m.gguf"), num_kept_cells=300)
+    assert chosen.count_kept_cells(num_cells, width) == min(300, num_cells)
