@@ -87,8 +87,8 @@ def test_sentences_are_read_once_behind_their_heading_and_no_more_than_allowed(
     reader = MarkingReader("nine")
     rules = ReadingRules(num_sentences=3, max_of_passage=1)
     retriever = HybridRetriever(library, embedder, reader=reader, reading_rules=rules)
-    retriever.search("When does it close?", context="The garage")
-    assert reader.asked == ["The garage When does it close?"]
+    retriever.search(QUESTION)
+    assert reader.asked == [QUESTION]
     assert len(reader.texts) == len(set(reader.texts)) == 3
     assert all(text.startswith("Part > ") for text in reader.texts)
     assert {line for line in LINES for text in reader.texts if text[7:] in line} == set(LINES)
@@ -109,6 +109,16 @@ def test_a_search_without_meaning_or_ranker_reads_nothing(
     reader = MarkingReader("nine")
     read = find(HybridRetriever(library, embedder, reader=reader), options)
     assert read == find(HybridRetriever(library, embedder), options)
+    assert reader.asked == []
+
+
+def test_a_question_that_carries_an_earlier_one_along_is_not_read(
+    library: Library, embedder: HashingEmbedder
+) -> None:
+    reader = MarkingReader("nine")
+    found = HybridRetriever(library, embedder, reader=reader).search("And when?", context="garage")
+    unread = HybridRetriever(library, embedder).search("And when?", context="garage")
+    assert [hit.passage.id for hit in found] == [hit.passage.id for hit in unread]
     assert reader.asked == []
 
 
