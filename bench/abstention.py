@@ -57,8 +57,9 @@ def main() -> None:
                 source = folder / "docs" / name
                 documents = source if source.is_dir() else _EXAMPLES / "handbook"
                 ingest([documents], name, library, embedder)
-            rules = GroundingRules(reader=None if options.unread else SentenceReader())
-            service = GroundingService(engine, HybridRetriever(library, embedder), embedder, rules)
+            reader = None if options.unread else SentenceReader()
+            retriever = HybridRetriever(library, embedder, reader=reader)
+            service = GroundingService(engine, retriever, embedder, GroundingRules(reader=reader))
             labelled = asyncio.run(_read_signals(service, asked))
     engine.close()
     groups = [question.collection for question in asked]

@@ -18,12 +18,14 @@ from models.protocols import Message
 class Asked:
     """A question over one collection; `said` are the pieces of the written answer, without marks.
 
-    A piece is what stands before a citation; a refusal has none.
+    A piece is what stands before a citation; a refusal has none. `cited` are the files of the
+    passages that it cites, relative to the folder of all organisations.
     """
 
     collection: str
     messages: list[Message]
     said: tuple[str, ...]
+    cited: tuple[str, ...] = ()
 
     @property
     def is_answerable(self) -> bool:
@@ -46,16 +48,19 @@ def write_packs(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Aske
     for name, conversations in packs.items():
         target = folder / name
         target.mkdir(parents=True)
+        paths: dict[str, str] = {}
         for number, passage in enumerate(conversations[0].passages):
             file, _, heading = passage.title.partition(" > ")
             stem = file.rsplit(".", 1)[0].replace("/", "-")
             text = f"# {heading}\n\n{passage.text}\n" if heading else f"{passage.text}\n"
-            (target / f"{number}-{stem}.md").write_text(text, encoding="utf-8")
+            paths[passage.id] = f"{name}/{number}-{stem}.md"
+            (folder / paths[passage.id]).write_text(text, encoding="utf-8")
         for conversation in conversations:
             history: list[Message] = []
             for turn in conversation.turns:
                 if turn.role == "assistant":
-                    yield Asked(name, list(history), _cut(turn.content))
+                    cited = dict.fromkeys(paths[id_] for id_ in CITATION.findall(turn.content))
+                    yield Asked(name, list(history), _cut(turn.content), tuple(cited))
                 history.append(Message(turn.role, CITATION.sub("", turn.content).strip()))
 
 

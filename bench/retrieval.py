@@ -1,12 +1,18 @@
 """Measure retrieval: whether the passage with the evidence comes back, how high, and how soon.
 
-    python -m bench.retrieval ../shared/eval/dev [--reranker FOLDER]
+    python -m bench.retrieval ../shared/eval/dev [--reranker FOLDER] [--systems hybrid,read]
+    python -m bench.retrieval --packs
 
 takes `docs/` into a temporary data directory through the real pipeline, asks every answerable
 question of `questions.jsonl` as a conversation and prints recall@1/5/10, MRR@20 and nDCG@10 with
-95 % bootstrap intervals over the questions: for vectors alone, words alone and both, and for
-stand-alone against follow-up questions. A passage counts when evidence stands in it, white space
-normalised, or in a copy of it that was collapsed into it.
+95 % bootstrap intervals over the questions: for vectors alone, words alone and both, and read
+together with the question, and for stand-alone against follow-up questions. A passage counts when
+evidence stands in it, white space normalised, or in a copy of it that was collapsed into it.
+
+With `--packs` the documents are those of all organisations of the written conversations in one
+collection, and the questions those of the organisations that no training saw; a passage counts when
+the written answer cites it. They are short, and seldom name their organisation: the figures are
+lower than over one organisation's documents, and only differences mean something.
 """
 
 from __future__ import annotations
@@ -17,19 +23,22 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from bench.packs import Asked, is_pack_kept_back, write_packs
 from index.collection import Library
 from index.retriever import HybridRetriever
 from index.types import Hit, RankingOptions
 from ingest.pipeline import IngestProgress, ingest
 from models.embedder import SentenceEmbedder
 from models.imitation.statistics import bootstrap_difference, bootstrap_mean
-from models.protocols import Embedder, Reranker, Vectors
+from models.protocols import Embedder, Message, Vectors
+from models.reader import SentenceReader
 from models.reranker import CrossEncoderReranker
 from server.evaluation.questions import Question, read_questions
 from server.grounding.conversation import read_conversation
@@ -38,11 +47,14 @@ from server.grounding.searching import search_all
 _COLLECTION = "bench"
 _DEPTH = 20
 _NDCG_DEPTH = 10
+# As the server ranks, with the reader; the others are without.
+_READ = "read"
 _SYSTEMS = {
     "dense": RankingOptions(text_weight=0.0),
     "bm25": RankingOptions(embedding_weight=0.0),
     "fused": RankingOptions(ranker="none"),
     "hybrid": RankingOptions(),
+    _READ: RankingOptions(),
 }
 
 
@@ -100,6 +112,31 @@ class Finding:
         return gain / best if best else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A question, and for each piece of its evidence whether a hit holds it."""
+
+    messages: Sequence[Message]
+    tests: tuple[Callable[[Hit], bool], ...]
+
+    @property
+    def is_follow_up(self) -> bool:
+        """Whether other turns stand before it."""
+        return len(self.messages) > 1
+
+
+def seek_evidence(question: Question) -> Sought:
+    """A question of a set, with the passages that hold its evidence."""
+    numbers = range(len(question.evidence))
+    tests = tuple(partial(holds_evidence, question, number) for number in numbers)
+    return Sought(question.messages, tests)
+
+
+def seek_cited(asked: Asked) -> Sought:
+    """A question of a written conversation, with the passages that its answer cites."""
+    return Sought(asked.messages, (lambda hit: hit.document.path in asked.cited,))
+
+
 def holds_evidence(question: Question, number: int, hit: Hit) -> bool:
     """True if that evidence of the question, whole, stands in the passage or in a copy of it."""
     paths = {hit.document.path, *(document.path for document in hit.copies)}
@@ -107,19 +144,16 @@ def holds_evidence(question: Question, number: int, hit: Hit) -> bool:
     return path in paths and _squeeze(question.evidence[number]) in _squeeze(hit.passage.text)
 
 
-def find(retriever: HybridRetriever, question: Question, options: RankingOptions) -> Finding:
+def find(retriever: HybridRetriever, sought: Sought) -> Finding:
     """One question searched as the server does it."""
-    searches = read_conversation(question.messages).searches
+    searches = read_conversation(sought.messages).searches
     started_s = time.perf_counter()
-    hits = search_all(retriever, searches, collections=None, max_hits=_DEPTH, ranking=options)
+    hits = search_all(retriever, searches, collections=None, max_hits=_DEPTH)
     elapsed_ms = (time.perf_counter() - started_s) * 1000
-    numbers = range(len(question.evidence))
     return Finding(
-        ranks=tuple(hit.rank for hit in hits if holds_evidence(question, 0, hit)),
-        all_ranks=tuple(
-            hit.rank for hit in hits if any(holds_evidence(question, n, hit) for n in numbers)
-        ),
-        num_evidence=len(question.evidence),
+        ranks=tuple(hit.rank for hit in hits if sought.tests[0](hit)),
+        all_ranks=tuple(hit.rank for hit in hits if any(test(hit) for test in sought.tests)),
+        num_evidence=len(sought.tests),
         elapsed_ms=elapsed_ms,
     )
 
@@ -127,7 +161,10 @@ def find(retriever: HybridRetriever, question: Question, options: RankingOptions
 def main() -> None:
     """Run the measurement named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("folder", type=Path, help="holds docs/ and questions.jsonl")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("folder", type=Path, nargs="?", help="holds docs/ and questions.jsonl")
+    asked.add_argument("--packs", action="store_true", help="the written conversations")
+    parser.add_argument("--systems", default=",".join(_SYSTEMS), help="which of them, by commas")
     parser.add_argument("--cache", type=Path, help="keep vectors here to be quick the next time")
     parser.add_argument("--reranker", type=Path, help="folder of a cross-encoder")
     arguments = parser.parse_args()
@@ -135,57 +172,73 @@ def main() -> None:
     if arguments.cache:
         embedder = CachedEmbedder(embedder, arguments.cache)
     reranker = CrossEncoderReranker(arguments.reranker) if arguments.reranker else None
-    questions = [
-        question
-        for question in read_questions(arguments.folder / "questions.jsonl")
-        if question.is_answerable
-    ]
+    systems = {name: _SYSTEMS[name] for name in arguments.systems.split(",")}
     with (
-        tempfile.TemporaryDirectory() as data_dir,
-        Library(Path(data_dir), embedder) as library,
+        tempfile.TemporaryDirectory() as scratch,
+        Library(Path(scratch) / "data", embedder) as library,
     ):
-        started_s = time.monotonic()
-        summary = ingest(
-            [arguments.folder / "docs"], _COLLECTION, library, embedder, progress=_show
+        docs, questions = (
+            _read_packs(Path(scratch) / "docs") if arguments.packs else _read_set(arguments.folder)
         )
+        started_s = time.monotonic()
+        summary = ingest([docs], _COLLECTION, library, embedder, progress=_show)
         print(
             f"\n{len(summary.added)} documents, {summary.num_passages} passages,"
             f" {len(summary.failed)} failed, {time.monotonic() - started_s:.0f} s"
         )
-        _report(library, embedder, questions, reranker)
+        retrievers = {
+            name: HybridRetriever(
+                library,
+                embedder,
+                options=options,
+                reranker=reranker,
+                reader=SentenceReader() if name == _READ else None,
+            )
+            for name, options in systems.items()
+        }
+        _report(retrievers, questions)
 
 
-def _report(
-    library: Library,
-    embedder: Embedder,
-    questions: Sequence[Question],
-    reranker: Reranker | None,
-) -> None:
+def _read_set(folder: Path) -> tuple[Path, list[Sought]]:
+    questions = read_questions(folder / "questions.jsonl")
+    return folder / "docs", [seek_evidence(q) for q in questions if q.is_answerable]
+
+
+def _read_packs(docs: Path) -> tuple[Path, list[Sought]]:
+    asked = list(write_packs(docs, lambda _: True))
+    return docs, [
+        seek_cited(question)
+        for question in asked
+        if question.is_answerable and is_pack_kept_back(question.collection)
+    ]
+
+
+def _report(retrievers: Mapping[str, HybridRetriever], questions: Sequence[Sought]) -> None:
     print(
         f"{'':8}{'questions':12}{'n':>4}{'r@1':>20}{'r@5':>20}{'r@10':>20}{'MRR':>20}{'nDCG':>20}"
     )
     found: dict[str, list[Finding]] = {}
-    for name, options in _SYSTEMS.items():
-        retriever = HybridRetriever(library, embedder, reranker=reranker)
-        found[name] = [find(retriever, question, options) for question in questions]
-        again = [find(retriever, question, options).elapsed_ms for question in questions]
+    for name, retriever in retrievers.items():
+        found[name] = [find(retriever, question) for question in questions]
+        again = [find(retriever, question).elapsed_ms for question in questions]
+        pairs = [*zip(found[name], questions, strict=True)]
         groups = {
             "all": found[name],
-            "stand-alone": [
-                f for f, q in zip(found[name], questions, strict=True) if not q.history
-            ],
-            "follow-up": [f for f, q in zip(found[name], questions, strict=True) if q.history],
+            "stand-alone": [f for f, q in pairs if not q.is_follow_up],
+            "follow-up": [f for f, q in pairs if q.is_follow_up],
         }
         for group, members in groups.items():
             if members:
                 print(f"{name:8}{group:12}{len(members):4}{_format(members)}")
         first = statistics.median(f.elapsed_ms for f in found[name])
         print(f"{name:8}median {first:.1f} ms, {statistics.median(again):.1f} ms when asked again")
-    for half in ("dense", "bm25"):
-        gain = bootstrap_difference(
-            [f.reciprocal_rank for f in found["hybrid"]], [f.reciprocal_rank for f in found[half]]
-        )
-        print(f"MRR of hybrid less {half}: {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
+    ranks = {name: [f.reciprocal_rank for f in members] for name, members in found.items()}
+    for name, other in (("hybrid", "dense"), ("hybrid", "bm25"), (_READ, "hybrid")):
+        if name in ranks and other in ranks:
+            gain = bootstrap_difference(ranks[name], ranks[other])
+            print(
+                f"MRR of {name} less {other}: {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            )
 
 
 def _format(members: Sequence[Finding]) -> str:

@@ -79,24 +79,26 @@ def _show_read(cases: list[Case]) -> None:
     print(f"{len(cases)} questions, read")
     print("right sentence among the first 1, 2, 3")
     print("  ", _rank(cases, lambda case: np.array([c.score for c in case.candidates])))
-    print("margin  sentences  right one among them")
-    for margin in (0.085, 0.12, 0.15, 0.18, 0.22):
-        num, share = _choose_all(cases, ChoiceRules(margin=margin))
-        print(f"{margin:.3f}   {num:.2f}       {share:.3f}")
+    print("margin, bonus  sentences  right one among them")
+    for margin in (0.10, 0.12, 0.14, 0.16):
+        for bonus in (0.0, 0.05, 0.1):
+            num, share = _choose_all(cases, ChoiceRules(margin=margin, novelty_bonus=bonus))
+            print(f"{margin:.2f}    {bonus:.2f}   {num:.2f}       {share:.3f}")
 
 
 def read_cases(limit: int, *, is_read: bool = False) -> list[Case]:
     """Every answerable question whose answer some candidate holds."""
     embedder = SentenceEmbedder()
     # The others first: their weights say which sentences are read at all.
-    ranker = CandidateRanker(embedder, reader=SentenceReader() if is_read else None)
+    reader = SentenceReader() if is_read else None
+    ranker = CandidateRanker(embedder, reader=reader)
     cases = []
     with tempfile.TemporaryDirectory() as scratch:
         docs = Path(scratch) / "docs"
         asked = list(write_packs(docs, lambda _: True))
         names = sorted({question.collection for question in asked})[:limit]
         with Library(Path(scratch) / "data", embedder) as library:
-            retriever = HybridRetriever(library, embedder)
+            retriever = HybridRetriever(library, embedder, reader=reader)
             for name in names:
                 if is_read and not is_pack_kept_back(name):
                     continue

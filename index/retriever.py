@@ -16,12 +16,13 @@ from index.fts import search_words
 from index.fusion import Ranked, fuse_scores, merge, stretch
 from index.pool import PooledPassage, read_section
 from index.ranking import RankingRules, score_pool
+from index.reading import ReadingRules, weigh_read
 from index.replay import check_embedder
 from index.selections import Selections
 from index.store import read_collection, read_collections
 from index.types import Hit, RankingOptions, Section
 from models.caching import remember
-from models.protocols import Embedder, Reranker, Vectors
+from models.protocols import Embedder, Reader, Reranker, Vectors
 from models.text.words import find_words
 
 # What a cross-encoder's score counts beside that of the signals.
@@ -44,8 +45,14 @@ class HybridRetriever:
         options: RankingOptions | None = None,
         spread_rules: SpreadRules | None = None,
         reranker: Reranker | None = None,
+        reader: Reader | None = None,
+        reading_rules: ReadingRules | None = None,
     ) -> None:
-        """`options` are those of a search that brings none; `reranker` scores the pool's best."""
+        """`options` are those of a search that brings none; `reranker` scores the pool's best.
+
+        A `reader` reads the best sentences of the first of them, where meaning takes part and the
+        query stands alone.
+        """
         self._library = library
         self._embedder = remember(embedder)
         self._rules = rules or RankingRules()
@@ -53,6 +60,8 @@ class HybridRetriever:
         self._spread_rules = spread_rules or SpreadRules()
         self._reranker = reranker
         self._common = CommonWords()
+        self._reader = reader
+        self._reading_rules = reading_rules or ReadingRules()
 
     def search(
         self,
@@ -69,7 +78,8 @@ class HybridRetriever:
         With `filters`, passages of other documents are left out before anything is ranked.
         Passages deleted by any process before the call are never among them. Hits that repeat a
         better one are collapsed into it, and a document with many hits makes room for others.
-        Raises `CollectionNotFound`, `EmbedderMismatch`, `RerankerUnavailable` or a storage error.
+        Raises `CollectionNotFound`, `EmbedderMismatch`, `RerankerUnavailable`, what the reader
+        raises or a storage error.
         """
         names = self._searched(collections)
         if not query.strip() or not names or max_hits < 1:
@@ -128,6 +138,16 @@ class HybridRetriever:
                 (1 - _RERANKER_WEIGHT) * score + _RERANKER_WEIGHT * own
                 for score, own in zip(scores, read, strict=True)
             ]
+        # What points back to an earlier question is no question that can be read by itself.
+        if self._reader is not None and vector is not None and best and not context:
+            scores = weigh_read(
+                query,
+                best,
+                scores,
+                encode=self._embedder.encode,
+                reader=self._reader,
+                rules=self._reading_rules,
+            )
         ceiling = min(scores, default=1.0)
         scored = [*zip(best, scores, strict=True)]
         scored += [(item, item.fused * ceiling) for item in rest]

@@ -82,6 +82,11 @@ class Passage:
     num_tokens: int
     text: str
 
+    @property
+    def heading(self) -> str:
+        """The last two headings above it, as its sentences are read under them."""
+        return " > ".join(self.headings[-2:])
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

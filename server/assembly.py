@@ -119,13 +119,17 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
         library.close()
 
     try:
-        rules = grounding_rules(settings)
+        reader = make_reader(settings)
+        rules = grounding_rules(settings, reader)
         if is_warm:
             embedder.encode(["warm"])
-            if rules.reader is not None:
-                rules.reader.read("warm", ["warm"])
+            if reader is not None:
+                reader.read("warm", ["warm"])
         remembering = remember(embedder)
-        retriever = HybridRetriever(library, remembering, reranker=make_reranker(settings))
+        # The one reader: what the search has read of a question, its answer need not read again.
+        retriever = HybridRetriever(
+            library, remembering, reranker=make_reranker(settings), reader=reader
+        )
         grounder = GroundingService(engine, retriever, remembering, rules)
     except BaseException:
         close()
@@ -142,8 +146,8 @@ def make_reader(settings: Settings) -> Reader | None:
     return SentenceReader()
 
 
-def grounding_rules(settings: Settings) -> GroundingRules:
-    """How answers of the model that is set are grounded."""
+def grounding_rules(settings: Settings, reader: Reader | None) -> GroundingRules:
+    """How answers of the model that is set are grounded; `reader` is from `make_reader`."""
     from server.grounding.rules import GroundingRules
 
     return GroundingRules(
@@ -155,7 +159,7 @@ def grounding_rules(settings: Settings) -> GroundingRules:
         abstention=_find_abstention(settings),
         rewrites_by_model=settings.rewrite_questions == "model",
         has_live_links=settings.live_links,
-        reader=make_reader(settings),
+        reader=reader,
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )

@@ -144,8 +144,8 @@ class Settings(BaseSettings):
     reads_sentences: bool = Field(
         True,
         description="Whether the best sentences found are read together with the question by a"
-        " small network before they are chosen: better answers and refusals, for about a tenth"
-        " of a second and 100 MB. It reads English.",
+        " small network before passages are ordered and sentences chosen: better hits, answers"
+        " and refusals, for one to three tenths of a second and 100 MB. It reads English.",
     )
     rewrite_questions: Literal["rules", "model"] = Field(
         "rules",

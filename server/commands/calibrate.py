@@ -85,7 +85,7 @@ def _read_examples(
     """Every question with its signals, and the abstention in force without a calibration."""
     import asyncio
 
-    from server.assembly import make_embedder
+    from server.assembly import make_embedder, make_reader
     from server.commands.progress import show_count, show_ingest
     from server.evaluation.session import make_opener, open_material
     from server.evaluation.study import Plan
@@ -94,6 +94,7 @@ def _read_examples(
     from server.grounding.types import GroundingScope
 
     embedder = make_embedder(settings)
+    reader = make_reader(settings)
     with (
         tempfile.TemporaryDirectory(prefix="mynah-") as folder,
         show_ingest(sys.stderr) as show_files,
@@ -105,8 +106,9 @@ def _read_examples(
             folder=Path(folder),
             progress=show_files,
             warn=write_error,
+            reader=reader,
         ) as material,
-        make_opener(settings)(path) as (engine, rules),
+        make_opener(settings, reader)(path) as (engine, rules),
         show_count(sys.stderr, "questions") as show,
     ):
         service = GroundingService(engine, material.retriever, embedder, rules)

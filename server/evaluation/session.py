@@ -12,7 +12,7 @@ from index.collection import Library
 from index.retriever import HybridRetriever
 from ingest.pipeline import IngestProgress
 from models.imitation.errors import TrainingDataInvalid
-from models.protocols import Embedder, Engine
+from models.protocols import Embedder, Engine, Reader
 from server.assembly import (
     find_model,
     grounding_rules,
@@ -81,11 +81,13 @@ def open_material(
     folder: Path,
     progress: Callable[[IngestProgress], None] | None = None,
     warn: Callable[[str], None],
+    reader: Reader | None = None,
 ) -> Iterator[Material]:
     """The documents ingested and every question's exhibits, until the block ends.
 
     A folder is taken into an index of its own under `folder`, where the next run finds it; a
-    collection is read from `data_dir` and left as it is. Raises what `ingest_set` and the store
+    collection is read from `data_dir` and left as it is. Near misses are those of a search without
+    the `reader`, so that they are the same ones with any. Raises what `ingest_set` and the store
     raise.
     """
     source.check(plan.questions)
@@ -101,11 +103,10 @@ def open_material(
             ):
                 warn(failure)
         pool = PassagePool(library, collection)
-        retriever = HybridRetriever(library, embedder)
         exhibits = prepare_exhibits(
             plan.questions.questions,
             pool,
-            retriever,
+            HybridRetriever(library, embedder),
             num_distractors=plan.num_distractors,
             seed=plan.seed,
         )
@@ -117,18 +118,21 @@ def open_material(
                 named = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
                 many = "1 question" if len(ids) == 1 else f"{len(ids)} questions"
                 warn(f"{lack.format(many, named)}: not asked with gold and wrong passages.")
-        yield Material(pool, retriever, exhibits)
+        yield Material(pool, HybridRetriever(library, embedder, reader=reader), exhibits)
 
 
-def make_opener(settings: Settings) -> OpenModel:
-    """Opens models as the server would; one at a time is in memory."""
+def make_opener(settings: Settings, reader: Reader | None) -> OpenModel:
+    """Opens models as the server would; one at a time is in memory.
+
+    `reader` is that of the material, so that one question is read once.
+    """
 
     @contextmanager
     def open_model(path: Path) -> Iterator[tuple[Engine, GroundingRules]]:
         chosen = settings.model_copy(update={"model": path})
         engine = open_engine(chosen, find_model(chosen))
         try:
-            yield engine, grounding_rules(chosen)
+            yield engine, grounding_rules(chosen, reader)
         finally:
             engine.close()
 

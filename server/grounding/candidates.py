@@ -77,7 +77,7 @@ class CandidateRanker:
 
         A sentence that addresses the model instead of a reader is none of them.
         """
-        passages = [ScoredPassage(hit.passage.text, find_heading(hit), hit.score) for hit in hits]
+        passages = [ScoredPassage(hit.passage.text, hit.passage.heading, hit.score) for hit in hits]
         ranked = rank_sentences(
             question,
             passages,
@@ -126,17 +126,12 @@ def weigh_odds(odds: float) -> float:
     return _READ_WEIGHT * max(-_MAX_ODDS, min(_MAX_ODDS, odds))
 
 
-def find_heading(hit: Hit) -> str:
-    """The last two headings above a hit."""
-    return " > ".join(hit.passage.headings[-2:])
-
-
 def quotable_of(hit: Hit) -> list[tuple[Sentence, str]]:
     """Sentences of a hit that may be quoted, each with what it hangs on."""
     text = hit.passage.text
     doubts = weigh_instructions(text)
     return [
         (sentence, context)
-        for sentence, context in find_quotable(text, find_heading(hit))
+        for sentence, context in find_quotable(text, hit.passage.heading)
         if doubts.get(sentence.start, 0.0) < EXCLUDED
     ]

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
 
-# Where a reader tells sentences apart their scores lie further from each other.
-READ_MARGIN = 0.14
-
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRules:
@@ -29,6 +26,11 @@ class ChoiceRules:
     margin: float = 0.085
     novelty_bonus: float = 0.10
     min_novelty: float = 0.10
+
+
+# Where a reader tells sentences apart their scores lie further from each other, and a new word of
+# the question says less than the reader does (docs/adr/0015-passages-are-read-too.md).
+READ_RULES = ChoiceRules(margin=0.12, novelty_bonus=0.05)
 
 
 @dataclass(frozen=True, slots=True)

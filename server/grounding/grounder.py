@@ -11,7 +11,7 @@ from models.protocols import Embedder, Engine, Generation, Message, SamplingSett
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
 from server.grounding.abstention import Abstention, Signals, default_abstention, read_signals
 from server.grounding.candidates import Candidate, CandidateRanker
-from server.grounding.choice import READ_MARGIN, Choice, ChoiceRules, choose
+from server.grounding.choice import READ_RULES, Choice, ChoiceRules, choose
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter
 from server.grounding.marks import strip_marks
@@ -62,7 +62,7 @@ class GroundingService:
         self._retriever = retriever
         self._rules = rules or GroundingRules()
         self._ranker = CandidateRanker(embedder, reader=self._rules.reader)
-        own = ChoiceRules() if self._rules.reader is None else ChoiceRules(margin=READ_MARGIN)
+        own = ChoiceRules() if self._rules.reader is None else READ_RULES
         self._choice = self._rules.choice or own
         self._abstention = self._rules.abstention or default_abstention(
             reads_excerpts=self._reads_excerpts, has_reader=self._rules.reader is not None

@@ -54,10 +54,11 @@ def test_a_calibration_is_used_by_the_model_that_it_was_made_with(
     assert kept.refusals.unanswerable == 1.0
     assert kept.refusals.answerable <= 0.125
     settings = load_settings(model=tiny_gguf, data_dir=data)
-    assert grounding_rules(settings).abstention == kept.abstention
+    assert grounding_rules(settings, None).abstention == kept.abstention
     other = house / "other.gguf"
     other.write_bytes(tiny_gguf.read_bytes() + b"\0")
-    assert grounding_rules(load_settings(model=other, data_dir=data)).abstention is None
+    others = load_settings(model=other, data_dir=data)
+    assert grounding_rules(others, None).abstention is None
 
 
 def test_too_few_labels_and_damage_are_told_in_a_line(house: Path, tiny_gguf: Path) -> None:

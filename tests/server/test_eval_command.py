@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from models.protocols import Reader
 from server import assembly, cli
 from server.config import Settings
 from server.evaluation import session
@@ -28,7 +29,7 @@ from tests.server.evaluation.studies import (
 Run = Callable[..., tuple[int, str, str]]
 
 
-def make_rules(settings: Settings) -> GroundingRules:
+def make_rules(settings: Settings, _reader: Reader | None) -> GroundingRules:
     """Passages always count as evidence: the hashing embedder's cosines mean little."""
     assert settings.grounding_mode != "auto"
     return GroundingRules(mode=settings.grounding_mode, abstention=Abstention({}, 0.0, 0.0))

@@ -165,7 +165,7 @@ def _measure(
     import os
     from importlib.metadata import version
 
-    from server.assembly import make_embedder, resolve_mode
+    from server.assembly import make_embedder, make_reader, resolve_mode
     from server.commands.progress import show_count, show_ingest
     from server.evaluation.measuring.comparison import compare_reports
     from server.evaluation.measuring.report import Circumstances, build_measurement
@@ -176,6 +176,7 @@ def _measure(
     mode = resolve_mode(settings)
     settings = settings.model_copy(update={"grounding_mode": "answer" if mode == "off" else mode})
     embedder = make_embedder(settings)
+    reader = make_reader(settings)
     with (
         show_ingest(sys.stderr) as show,
         open_material(
@@ -186,6 +187,7 @@ def _measure(
             folder=out,
             progress=show,
             warn=write_error,
+            reader=reader,
         ) as material,
         show_count(sys.stderr, "questions") as display,
     ):
@@ -202,7 +204,7 @@ def _measure(
                 plan,
                 material,
                 embedder,
-                make_opener(settings),
+                make_opener(settings, reader),
                 folder=out / "answers",
                 progress=lambda title, done, num: display(done, num, title),
             )

@@ -143,7 +143,7 @@ def _measure(
     """Ask, score, and write `report.json` and `report.html` into `out`."""
     from importlib.metadata import version
 
-    from server.assembly import make_embedder
+    from server.assembly import make_embedder, make_reader
     from server.commands.progress import show_count, show_ingest
     from server.evaluation.passages import RememberingEmbedder
     from server.evaluation.report import Circumstances, build_report
@@ -153,6 +153,7 @@ def _measure(
 
     settings = _choose_mode(settings, plan)
     embedder = RememberingEmbedder(make_embedder(settings))
+    reader = make_reader(settings)
     with (
         show_ingest(sys.stderr) as show,
         open_material(
@@ -163,6 +164,7 @@ def _measure(
             folder=out,
             progress=show,
             warn=write_error,
+            reader=reader,
         ) as material,
         show_count(sys.stderr, "questions") as display,
     ):
@@ -170,7 +172,7 @@ def _measure(
             plan,
             material,
             embedder,
-            make_opener(settings),
+            make_opener(settings, reader),
             folder=out / "answers",
             progress=lambda title, done, num: display(done, num, title),
         )
