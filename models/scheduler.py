@@ -119,7 +119,7 @@ class Scheduler:
         num_tokens = num_outputs = num_chunk_tokens = 0
         # Answers that still wait for the one token that nobody may take from them.
         num_owed = sum(job.is_answering for job in self._running)
-        is_prompts_turn = self._turns.begin(is_answering=num_owed > 0)
+        is_prompts_turn = self._turns.begin(num_owed)
         for job in sorted(self._running, key=lambda job: not job.is_answering):
             num_owed -= job.is_answering
             room = max_tokens - num_tokens - num_owed

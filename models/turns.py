@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+# So few answers let prompts go first: the wait for a first word is felt most.
+NUM_PATIENT = 4
+
 
 class Turns:
-    """Shares the time between prompts and running answers.
+    """Shares the time between prompts and running answers, where more than four of those run.
 
     A step with a chunk of a prompt takes as long as many without. If every step had one, an answer
     would come at a token a chunk, and all that ever began would stay in the cache and slow down
@@ -20,11 +23,11 @@ class Turns:
         self._had_chunk = False
         self._owed_s = 0.0
 
-    def begin(self, is_answering: bool) -> bool:
-        """Begin a step; whether prompts may take part. `is_answering`: somebody streams."""
+    def begin(self, num_answering: int) -> bool:
+        """Begin a step beside so many answers; whether prompts may take part."""
         now = self._clock()
         took_s, self._began_at = now - self._began_at, now
-        if not is_answering:
+        if num_answering <= NUM_PATIENT:
             self._owed_s = 0.0
         elif self._had_chunk:
             self._owed_s += took_s
