@@ -78,7 +78,11 @@ def test_answers_are_owed_what_a_chunk_took() -> None:
 def test_a_long_prompt_waits_for_its_turn_and_a_short_rest_does_not() -> None:
     clock = Clock()
     house = House(
-        num_cells=2000, num_sequences=10, num_slots=NUM_PATIENT + 3, chunk_tokens=256, turns=Turns(clock)
+        num_cells=2000,
+        num_sequences=10,
+        num_slots=NUM_PATIENT + 3,
+        chunk_tokens=256,
+        turns=Turns(clock),
     )
     answers = [ScriptedJob([1, number], [2] * 40) for number in range(MANY)]
     for answer in answers:
