@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,17 +23,6 @@ from tests.fakes import HashingEmbedder
 from tests.index.drafts import make_draft, put_lines
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def embedder() -> HashingEmbedder:
-    return HashingEmbedder()
-
-
-@pytest.fixture
-def library(tmp_path: Path, embedder: HashingEmbedder) -> Iterator[Library]:
-    with Library(tmp_path, embedder) as library:
-        yield library
 
 
 def bytes_on_disk(folder: Path) -> bytes:

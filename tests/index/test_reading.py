@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -46,15 +45,9 @@ class BrokenReader:
 
 
 @pytest.fixture
-def embedder() -> HashingEmbedder:
-    return HashingEmbedder()
-
-
-@pytest.fixture
-def library(tmp_path: Path, embedder: HashingEmbedder) -> Iterator[Library]:
-    with Library(tmp_path, embedder) as library:
-        put_lines(library, embedder, "garage.txt", *LINES)
-        yield library
+def library(library: Library, embedder: HashingEmbedder) -> Library:
+    put_lines(library, embedder, "garage.txt", *LINES)
+    return library
 
 
 def find(retriever: HybridRetriever, options: RankingOptions | None = None) -> list[str]:

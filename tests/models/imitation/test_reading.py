@@ -11,7 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.imitation.embeddings import word_encoder
 from models.imitation.reading import NUM_SENTENCES, Asked, Line, measure_loss, stream, train
+from models.reader import BUNDLED_READER, SentenceReader
 
 LINES = st.builds(Line, st.just([2129, 2116]), st.booleans(), st.integers(0, 3))
 TASKS = st.builds(
@@ -61,3 +63,25 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     torch.save(saved, tmp_path / "last.pt")
     assert train(tasks, tmp_path, 100).scale.item() == 3.25
     assert 3.0 < train(tasks, tmp_path, 101).scale.item() < 3.5
+
+
+def test_training_goes_on_from_given_weights(tmp_path: Path) -> None:
+    network = train([], tmp_path, 0, start_from=BUNDLED_READER)
+    trained = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert trained
+    assert not any(name.startswith("encoder.embeddings.") for name in trained)
+    network.save(tmp_path / "same.safetensors")
+    texts = ["The garage is locked at nine.", "Drivers close the garage with care."]
+    question = "When is the garage locked?"
+    same = SentenceReader(tmp_path / "same.safetensors").read(question, texts)
+    assert same == pytest.approx(SentenceReader().read(question, texts), abs=1e-4)
+
+
+def test_a_mean_of_words_is_nearest_to_the_text_with_the_same_words() -> None:
+    texts = ["parental leave of ten weeks", "ten weeks of parental leave", "the printer is blue"]
+    vectors = word_encoder()([*texts, ""])
+    assert vectors.shape == (4, 384)
+    assert (vectors[:3] ** 2).sum(1) == pytest.approx(1.0, abs=1e-5)
+    assert vectors[0] @ vectors[1] == pytest.approx(1.0, abs=1e-5)
+    assert vectors[0] @ vectors[2] < 0.5
+    assert not vectors[3].any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -324,28 +324,3 @@ async def test_a_follow_up_is_put_by_the_model_where_that_is_set(library: Librar
     assert "badge costs 12 euros" in engine.documents[0].text
     assert end.report.decision == "answered"
     assert "rewrite" in end.report.timing_ms
-
-
-class RememberingReader:
-    """A `Reader` that is sure of every sentence with a number, and knows what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-
-    def read(self, question: str, sentences: Sequence[str]) -> list[float]:
-        self.asked += [(question, sentence) for sentence in sentences]
-        return [6.0 if any(c.isdigit() for c in sentence) else -6.0 for sentence in sentences]
-
-
-async def test_what_the_search_has_read_the_answer_reads_in_the_same_words(
-    library: Library,
-) -> None:
-    searching, answering = RememberingReader(), RememberingReader()
-    embedder = HashingEmbedder()
-    retriever = HybridRetriever(library, embedder, reader=searching)
-    rules = GroundingRules(reader=answering, abstention=Abstention({}, 0.0, 0.0))
-    service = GroundingService(ScriptedEngine(), retriever, embedder, rules)
-    question = Message("user", "How many weeks of leave?")
-    await service.read_signals([question], GroundingScope())
-    assert answering.asked
-    assert set(answering.asked) <= set(searching.asked)
