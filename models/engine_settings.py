@@ -39,9 +39,9 @@ class EngineSettings:
     for finished requests whose beginnings later ones may take over; those of idle slots are used
     too. `num_kept_cells`: cells that only finished requests may hold, by default half of
     all, on a processor no more than suit the model's width; they make room where a request needs
-    it. `drafts`: whether tokens that follow in the prompt
-    are computed ahead and verified. `deadline_s`: time after which any request ends with
-    `DeadlineExceeded`, its wait in the queue included.
+    it. `drafts`: whether tokens that follow in the prompt are computed ahead and verified.
+    `deadline_s`: time after which any request ends with `DeadlineExceeded`, its wait in the queue
+    included.
     `reuse`: what is computed once for many requests: nothing, beginnings that are equal, or those
     and passages wherever they stand; `auto` takes passages where the model was trained for it.
     `passage_ram_bytes`, `passage_disk_bytes`, `passage_folder`: room for the states of passages.

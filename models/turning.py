@@ -146,7 +146,7 @@ class KeyTurner:
 
 
 def _to_floats(keys: npt.NDArray[Any]) -> Keys:
-    """A contiguous copy as float32; by torch, as NumPy takes ten times as long for half floats."""
+    """A contiguous copy as float32; with half floats torch is seven times as fast as NumPy."""
     import torch
 
     return np.asarray(torch.from_numpy(keys).to(torch.float32, copy=True).contiguous().numpy())
