@@ -1,8 +1,8 @@
 """Text of documents and models without anything live: links, images, HTML, forged citation marks.
 
 What comes out is Markdown in which no renderer finds a link, an image or a tag, also when pieces
-made one by one are put together. Inline code stays as it is; a stray backtick is replaced, so that
-code of one piece cannot begin in another.
+made one by one are put together. Inline code stays as it is; a stray backtick is replaced, and a
+run of tildes shortened, so that code of one piece cannot begin in another.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ _FORMULA = re.compile(
 )
 _FORMULA_TEXT = re.compile(r"\"([^\"\n]*)\"\s*\Z")
 _OPENING = re.compile(r"<(?=[A-Za-z/!?])")
+# Three open a block of code, or end one that is open.
+_TILDES = re.compile(r"~{3,}")
 # What must not meet where two pieces do: the end of the one, the beginning of the other.
 _SEAMS = {"]": "([:", "!": "[", "<": "", "`": "`", "\\": "`"}
 
@@ -96,7 +98,8 @@ def _neutralise_plain(text: str) -> str:
     # Whatever is left of a construct that none of the patterns knew.
     text = re.sub(r"\](?=[(\[:])", "] ", text)
     text = re.sub(r"!(?=\[)", "! ", text)
-    return _OPENING.sub("< ", text)
+    # Last: what was taken out may have stood between them.
+    return _TILDES.sub("~~", _OPENING.sub("< ", text))
 
 
 def _read_tag(match: re.Match[str]) -> str:

@@ -118,6 +118,8 @@ def draft(pieces: list[str], *, has_live_links: bool = False) -> str:
 @example("- a\n  ```\n[x](http://evil.example)\n", 3)
 @example("```\n```\n[x](http://evil.example)", 2)
 @example("x\n    ```[a](http://evil.example)\n", 4)
+@example("[1]~~~\n~~~\n<https://evil.example>", 1)
+@example("~~<b>~\n~~~\n<https://evil.example>", 2)
 def test_a_streamed_draft_has_nothing_live_however_it_is_split(text: str, size: int) -> None:
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
     shown = draft(pieces)
