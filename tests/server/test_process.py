@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -35,26 +34,22 @@ def run_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[
     )
 
 
-def test_help_imports_nothing_heavy_and_is_quick() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from server.cli import run; run(['--help']);"
         "print(sorted({'numpy', 'pydantic', 'fastapi', 'torch', 'asyncio', 'rich', 'sqlite3'}"
-        " & set(sys.modules)))"
+        " & set(sys.modules)));"
+        "print(sorted({name.partition('.')[0] for name, module in sys.modules.items()"
+        " if 'site-packages' in (getattr(module, '__file__', None) or '')}"
+        " - {'_distutils_hack'}))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], text=True, capture_output=True, cwd=ROOT, check=True
     )
-    assert result.stdout.splitlines()[-1] == "[]"
-    # Processor time, the least of a few: other work on the machine must not fail this.
-    times_s = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert run_process("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times_s.append(
-            after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
-        )
-    assert min(times_s) < 0.4
+    heavy, packages = result.stdout.splitlines()[-2:]
+    assert heavy == "[]"
+    # Typer and what it imports: whatever else is needed stands inside the commands.
+    assert packages == "['annotated_doc', 'shellingham', 'typer']"
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
