@@ -24,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.batch import Run
+from models.drawing import Logits
 from models.engine import LlamaEngine
 from models.engine_settings import EngineSettings, Reuse
 from models.errors import ModelError
 from models.jobs import Job
 from models.protocols import Message, Prompt, PromptDocument, SamplingSettings
-from models.sampling import Logits
 from models.scoring import log_softmax
 from server.assembly import find_model
 from server.config import load_settings

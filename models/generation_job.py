@@ -10,12 +10,13 @@ import numpy as np
 from models.batch import Run
 from models.detokenizer import TextStream
 from models.drafting import Drafting
+from models.drawing import Logits
 from models.errors import ModelError
 from models.generation import DeltaStream
 from models.jobs import Job
 from models.logprobs import LogprobTrail, measure_token
 from models.protocols import FinishReason, GenerationDelta, GenerationUsage, SamplingSettings
-from models.sampling import Logits, Sampler
+from models.sampling import Sampler
 from models.vocabulary import TokenIds, Vocabulary
 
 

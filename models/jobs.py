@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from models.batch import Run
+from models.drawing import Logits
 from models.errors import ModelError
 from models.placement import PlacedPrompt
-from models.sampling import Logits
 from models.slots import Slot
 from models.vocabulary import TokenIds
 

@@ -1,36 +1,26 @@
 """One request's way from logits to the next token.
 
-Order: logit bias and penalties, grammar, then top-k, top-p, min-p, temperature and the draw, as
-llama.cpp orders them. The grammar masks before anything is cut or drawn, so that a constrained
-draw has exactly the distribution of the model over the allowed tokens.
+Order: logit bias and penalties, grammar, then the cuts and the draw (`models.drawing`). The grammar
+masks before anything is cut or drawn, so that a constrained draw has exactly the distribution of
+the model over the allowed tokens.
 """
 
 from __future__ import annotations
 
-import ctypes
-import math
-import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.copying import PromptPointer
+from models.drawing import Logits, TokenDrawer, check_finite
 from models.errors import ModelError
 from models.forcing import GrammarFollower
-from models.grammar import Candidates, candidate_array
-from models.llama import library
 from models.outline import Outline
 from models.protocols import SamplingSettings
 from models.sampling_checks import check_sampling
 from models.vocabulary import Vocabulary
 
-Logits = npt.NDArray[np.float32]
-
-# llama.cpp draws a seed of its own for this value.
-_NO_SEED = 0xFFFFFFFF
 # The best candidates are asked of the grammar first: one, a few, then all.
 _SEARCH_WIDTHS = (1, 64, 2048)
 
@@ -74,8 +64,9 @@ class Sampler:
         # Every token of which a probability is asked has to be sampled.
         self._jumps = settings.num_top_logprobs is None
         self._num_said = 0
-        self._chain: Any = _build_chain(settings) if settings.temperature > 0 else None
-        self._data = np.empty(vocabulary.num_vocab if self._chain else 0, dtype=Candidates)
+        # Kept, as a new array of a vocabulary's size costs more than copying into it.
+        self._scores = np.empty(0, dtype=np.float32)
+        self._drawer = TokenDrawer(settings) if settings.temperature > 0 else None
 
     def sample(self, logits: Logits) -> int | None:
         """Return the next token for logits of shape `(num_vocab,)`, which stay unchanged.
@@ -125,9 +116,6 @@ class Sampler:
 
     def free(self) -> None:
         """Give the memory back. Idempotent."""
-        if self._chain is not None:
-            library().llama_sampler_free(self._chain)
-            self._chain = None
         if self._grammar is not None:
             self._grammar.free()
 
@@ -141,7 +129,10 @@ class Sampler:
         is_changed = self._num_seen or len(self._bias_ids) or copied or is_early
         if not is_changed and self._grammar is None:
             return logits
-        scores = logits.copy()
+        if len(self._scores) != len(logits):
+            self._scores = np.empty_like(logits)
+        scores = self._scores
+        scores[:] = logits
         scores[copied] += self._settings.copy_bias
         scores[self._bias_ids] += self._biases
         if self._num_seen:
@@ -164,9 +155,9 @@ class Sampler:
         scores[ids] = seen - counts * settings.frequency_penalty - settings.presence_penalty
 
     def _choose(self, scores: Logits) -> int:
-        if self._chain is None:
-            return _finite(scores, int(np.argmax(scores)))
-        return self._draw(scores, np.arange(len(scores), dtype=np.int32))
+        if self._drawer is None:
+            return check_finite(scores, int(np.argmax(scores)))
+        return self._drawer.draw(scores)
 
     def _choose_allowed(self, scores: Logits, grammar: GrammarFollower) -> int | None:
         while True:
@@ -176,7 +167,7 @@ class Sampler:
             scores[token] = -np.inf
 
     def _find_allowed(self, scores: Logits, grammar: GrammarFollower) -> int | None:
-        if self._chain is None:
+        if self._drawer is None:
             token = _best_allowed(scores, grammar)
             if token is not None:
                 return token
@@ -184,19 +175,10 @@ class Sampler:
             ids = np.flatnonzero(scores > -np.inf).astype(np.int32)
             ids = grammar.allows(ids)
             if len(ids):
-                return self._draw(scores, ids)
+                return int(ids[self._drawer.draw(scores[ids])])
         if not len(self._vocabulary.eog_ids):
             return None
         raise ModelError("The grammar leaves no token of this model's vocabulary to go on with.")
-
-    def _draw(self, scores: Logits, ids: npt.NDArray[np.int32]) -> int:
-        data = self._data[: len(ids)]
-        data["id"], data["logit"], data["p"] = ids, scores[ids], 0.0
-        _finite(data["logit"], int(np.argmax(data["logit"])))
-        array = candidate_array(data)
-        library().llama_sampler_apply(self._chain, ctypes.byref(array))
-        # A sampler may have put the data elsewhere, so it is read through the array.
-        return int(array.data[array.selected].id)
 
 
 def _best_allowed(scores: Logits, grammar: GrammarFollower) -> int | None:
@@ -213,24 +195,3 @@ def _best_allowed(scores: Logits, grammar: GrammarFollower) -> int | None:
         if len(ids):
             return int(ids[np.argmax(scores[ids])])
     return None
-
-
-def _finite(scores: Logits, best: int) -> int:
-    if not math.isfinite(float(scores[best])):
-        raise ModelError("The model computed no usable scores for the next token.")
-    return best
-
-
-def _build_chain(settings: SamplingSettings) -> Any:
-    lib = library()
-    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-    if settings.top_k > 0:
-        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_k(settings.top_k))
-    if settings.top_p < 1.0:
-        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_p(settings.top_p, 1))
-    if settings.min_p > 0.0:
-        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_min_p(settings.min_p, 1))
-    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_temp(settings.temperature))
-    seed = secrets.randbits(32) if settings.seed is None else settings.seed & 0xFFFFFFFF
-    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_dist(min(seed, _NO_SEED - 1)))
-    return chain

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.batch import Run
+from models.drawing import Logits
 from models.errors import ModelError
 from models.jobs import Job
 from models.protocols import ContinuationScore
-from models.sampling import Logits
 from models.vocabulary import TokenIds
 
 # copy_prefix(source, target, num_tokens) and drop(sequence) of the context.

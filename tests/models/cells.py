@@ -9,9 +9,9 @@ import numpy as np
 
 from models.batch import Run
 from models.context import Context
+from models.drawing import Logits
 from models.errors import ModelError
 from models.jobs import Job
-from models.sampling import Logits
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
 from models.slots import SlotTable

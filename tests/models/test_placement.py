@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from bench.passages import compute_logits
 from models.batch import Run
+from models.drawing import Logits
 from models.engine import LlamaEngine, open_engine
 from models.placement import cut_pieces, mark_pieces
 from models.protocols import Block, Message, Prompt, PromptDocument, SamplingSettings
-from models.sampling import Logits
 from tests.gguf_factory import write_tiny_gguf
 from tests.models.engines import assert_nothing_leaks, end_of, text_of, wait_until_idle
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.drawing import Logits
 from models.engine_settings import EngineSettings
 from models.errors import GrammarInvalid, ModelError, SamplingInvalid
 from models.loaded_model import LoadedModel
 from models.protocols import SamplingSettings
-from models.sampling import Logits, Sampler
+from models.sampling import Sampler
 from models.vocabulary import Vocabulary
 
 
