@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -81,63 +82,86 @@ class EventStream(Response):
         departure = asyncio.create_task(wait_for_departure(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._send_events(send, departure)
+            await self._serve(_Outlet(send), departure)
         finally:
             await _cancel(departure)
             await self._events.aclose()
             await self._release()
 
-    async def _send_events(self, send: Send, departure: asyncio.Task[None]) -> None:
-        pull: asyncio.Task[Mapping[str, object]] | None = None
+    async def _serve(self, outlet: _Outlet, departure: asyncio.Task[None]) -> None:
+        """Wait for the end of either side; events pass by in a task that waits for nothing else.
+
+        A task for each event would take longer than all else that is done for one.
+        """
+        pump = asyncio.create_task(self._pump(outlet))
         try:
-            while True:
-                pull = pull or asyncio.create_task(_next(self._events))
+            while not (pump.done() or departure.done()):
                 await asyncio.wait(
-                    {pull, departure},
-                    timeout=self._ping_interval_s,
+                    {pump, departure},
+                    timeout=outlet.silent_until(self._ping_interval_s),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                if departure.done():
-                    self._record.error_code = "client_left"
-                    return
-                if not pull.done():
-                    await _send(send, b": ping\n\n")
-                    continue
-                await _send(send, _event(encode_json(pull.result())))
-                pull = None
-        except StopAsyncIteration:
-            await _send(send, _event(b"[DONE]"), is_last=True)
-        except AppError as error:
-            await self._send_error(send, error)
+                if not (pump.done() or departure.done()):
+                    await outlet.ping(self._ping_interval_s)
+            if pump.done():
+                await pump
+            else:
+                self._record.error_code = "client_left"
         except asyncio.CancelledError:
-            await self._send_error(send, ServerStopping("The server is stopping."))
+            await _cancel(pump)
+            await self._send_error(outlet, ServerStopping("The server is stopping."))
+        finally:
+            await _cancel(pump)
+
+    async def _pump(self, outlet: _Outlet) -> None:
+        try:
+            async for event in self._events:
+                await outlet.send(_event(encode_json(event)))
+            await outlet.send(_event(b"[DONE]"), is_last=True)
+        except AppError as error:
+            await self._send_error(outlet, error)
         except Exception:
             log.exception("id=%s failed while streaming", self._record.id)
             await self._send_error(
-                send,
+                outlet,
                 InternalError(f"The server failed; its log has more under {self._record.id}."),
             )
-        finally:
-            if pull is not None:
-                await _cancel(pull)
 
-    async def _send_error(self, send: Send, error: AppError) -> None:
+    async def _send_error(self, outlet: _Outlet, error: AppError) -> None:
         self._record.error_code = error.code
-        await _send(send, _event(encode_json(error_body(error))), is_last=True)
+        await outlet.send(_event(encode_json(error_body(error))), is_last=True)
 
 
-async def _next(events: AsyncGenerator[Mapping[str, object]]) -> Mapping[str, object]:
-    # A task needs a coroutine, and `anext` gives only an awaitable. A StopAsyncIteration may
-    # leave a task, unlike a StopIteration.
-    return await anext(events)
+class _Outlet:
+    """The body of a reply, written by one at a time; nothing follows its last part."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._lock = asyncio.Lock()
+        self._is_over = False
+        self._sent_at = time.monotonic()
+
+    def silent_until(self, interval_s: float) -> float:
+        """Seconds until nothing has been sent for `interval_s`."""
+        return max(0.0, self._sent_at + interval_s - time.monotonic())
+
+    async def ping(self, interval_s: float) -> None:
+        """Send a comment if nothing has been sent for so long, and nothing is about to be."""
+        if not self._lock.locked() and not self.silent_until(interval_s):
+            await self.send(b": ping\n\n")
+
+    async def send(self, body: bytes, *, is_last: bool = False) -> None:
+        """Send a part; waits for a client that is slow to read."""
+        async with self._lock:
+            if not self._is_over:
+                self._is_over = is_last
+                message = {"type": "http.response.body", "body": body, "more_body": not is_last}
+                await self._send(message)
+            self._sent_at = time.monotonic()
 
 
 def _event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
-
-
-async def _send(send: Send, body: bytes, *, is_last: bool = False) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:
