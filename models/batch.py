@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Run:
     """Consecutive tokens of one sequence in one step.
 
-    The last `num_outputs` of them ask for logits, which go to `job`.
+    The last `num_outputs` of them ask for logits, which go to `job`. `is_apart`: the sequence is
+    one of the workbench's context, where nothing asks for logits.
     """
 
     job: Job
@@ -30,6 +31,7 @@ class Run:
     position: int
     tokens: TokenIds
     num_outputs: int
+    is_apart: bool = False
 
 
 class Batch:
@@ -69,6 +71,14 @@ class Batch:
             self._outputs[end - run.num_outputs : end] = 1
         self._struct.n_tokens = end
         return self._struct
+
+
+def split_runs(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """The runs of a step by their context, those that answers wait for first; no empty part."""
+    for is_apart in (False, True):
+        part = [run for run in runs if run.is_apart == is_apart]
+        if part:
+            yield part
 
 
 def absorb_runs(

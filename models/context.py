@@ -61,7 +61,9 @@ class Context:
             _check_memory(model.header, settings, num_cells)
         params = lib.llama_context_default_params()
         params.n_ctx = num_cells
-        params.n_seq_max = settings.num_sequences + max(self._shadow, NUM_PASSAGE_SEQUENCES)
+        params.n_seq_max = self.num_sequences = settings.num_sequences + max(
+            self._shadow, NUM_PASSAGE_SEQUENCES
+        )
         # llama.cpp plans for a step with a token, and an output, of every sequence.
         params.n_batch = params.n_ubatch = max(self.max_step_tokens, params.n_seq_max)
         params.n_outputs_max = max(self.max_step_outputs, params.n_seq_max)

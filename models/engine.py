@@ -16,7 +16,7 @@ from typing import Any
 
 from models.admission import check_prompt
 from models.background import Background
-from models.batch import Run, absorb_runs
+from models.batch import Run, absorb_runs, split_runs
 from models.context import Context, DecodeFailed
 from models.engine_settings import EngineSettings
 from models.errors import EngineStopped, ModelError
@@ -244,9 +244,9 @@ class LlamaEngine:
                     if self._is_closing:
                         break
                     runs = self._schedule()
-                logits = self._run(runs) if runs else None
-                if logits is not None:
-                    self._postprocess(runs, logits)
+                for part in split_runs(runs):
+                    if (logits := self._run(part)) is not None:
+                        self._postprocess(part, logits)
         except Exception as error:
             logger.exception("the decode thread failed")
             failure = EngineStopped(f"The engine stopped: {error}. Start it again.")
@@ -272,7 +272,7 @@ class LlamaEngine:
     def _run(self, runs: list[Run]) -> Any:
         """Compute a step; None if llama.cpp could not, its requests failed then."""
         try:
-            return self._context.decode(runs)
+            return self._reuse.choose_context(runs).decode(runs)
         except DecodeFailed as error:
             if error.status == _NO_CELLS and self._slots.kept_sequences:
                 with self._changed:

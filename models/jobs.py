@@ -133,7 +133,8 @@ class Job(ABC):
         """
         if not self.is_prefilling:
             return self._absorb(run, logits)
-        if self.placed is not None and run.sequence != self.held_slot.sequence:
+        is_piece = run.is_apart or run.sequence != self.held_slot.sequence
+        if self.placed is not None and is_piece:
             self.placed.absorb(run)
             return False
         self.num_prefilled += len(run.tokens)

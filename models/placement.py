@@ -11,73 +11,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.batch import Run
-from models.context import Context
 from models.kvfolder import State
 from models.kvstore import KvStore
+from models.pieces import Piece, cut_pieces, mark_pieces
 from models.protocols import Block
 from models.turning import KeyTurner, LayoutUnknown
 from models.vocabulary import TokenIds
+from models.workbench import Seat, Seats, SpareSequences
 
 if TYPE_CHECKING:
     from models.jobs import Job
 
 logger = logging.getLogger("mynah.engine")
-
-# Longer scaffold between passages says something of its own and is computed in its place.
-_MAX_JOINT_TOKENS = 32
-# Bits above any token id: a piece's tokens are not the same cells as those tokens in plain text.
-_PIECE_START, _IN_PIECE = 1 << 30, 1 << 29
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Tokens `[start, end)` of a prompt, of which the first `num_link` are computed in place."""
-
-    start: int
-    end: int
-    owner: str = ""
-    num_link: int = 0
-
-    @property
-    def placed_from(self) -> int:
-        """The first token that is placed."""
-        return self.start + self.num_link
-
-
-def cut_pieces(blocks: Sequence[Block], link_tokens: int) -> tuple[Piece, ...]:
-    """The pieces of a prompt's passages and of the scaffold between them.
-
-    With link tokens the scaffold is computed together with them. The first passage needs none: it
-    sees in its place what it saw when it was computed.
-    """
-    pieces = []
-    for number, block in enumerate(blocks):
-        num_link = min(link_tokens, block.end - block.start - 1) if number else 0
-        pieces.append(Piece(block.start, block.end, block.owner, num_link))
-    if link_tokens:
-        return tuple(pieces)
-    joints = [
-        Piece(a.end, b.start)
-        for a, b in pairwise(pieces)
-        if 0 < b.start - a.end <= _MAX_JOINT_TOKENS
-    ]
-    return tuple(sorted([*pieces, *joints], key=lambda piece: piece.start))
-
-
-def mark_pieces(tokens: TokenIds, pieces: Sequence[Piece]) -> TokenIds:
-    """The prompt as the cache of beginnings knows it: equal only where the cells are equal."""
-    marked = tokens.copy()
-    for piece in pieces:
-        marked[piece.start : piece.end] |= _IN_PIECE
-        marked[piece.start] |= _PIECE_START
-    return marked
 
 
 class Placer:
@@ -88,17 +38,20 @@ class Placer:
 
     def __init__(
         self,
-        context: Context,
         store: KvStore,
-        sequences: Sequence[int],
+        spare: SpareSequences,
+        seats: Seats,
         link_tokens: int,
         turner: KeyTurner | None = None,
     ) -> None:
-        """Without a `turner` llama.cpp moves the keys, which takes longer."""
-        self.context = context
+        """Pieces are computed in `seats` and placed with the help of `spare`.
+
+        Without a `turner` llama.cpp moves the keys, which takes longer.
+        """
         self.store = store
+        self.spare = spare
+        self.seats = seats
         self.turner = turner
-        self._free = list(sequences)
         self.link_tokens = link_tokens
 
     def plan(self, tokens: Sequence[int], blocks: Sequence[Block]) -> PlacedPrompt | None:
@@ -117,20 +70,6 @@ class Placer:
         pairs = zip(planned.keys, planned.pieces, strict=True)
         # All are read, also behind one that is missing.
         return sum(not self.store.fetch(key, piece.owner) for key, piece in pairs) == 0
-
-    def take(self) -> int | None:
-        """A sequence of nobody's, None while there is none."""
-        return self._free.pop() if self._free else None
-
-    def give(self, sequence: int) -> None:
-        """Take a sequence back, its own cells dropped."""
-        self.context.drop(sequence)
-        self._free.append(sequence)
-
-    @property
-    def num_free(self) -> int:
-        """Sequences of nobody's."""
-        return len(self._free)
 
 
 class PlacedPrompt:
@@ -152,8 +91,8 @@ class PlacedPrompt:
         self._missing: set[int] = set()
         # States at hand until they are placed, and whether they were kept.
         self._states: dict[int, tuple[State, bool]] = {}
-        # Pieces being computed: sequence -> (piece, tokens computed so far).
-        self._computing: dict[int, tuple[int, int]] = {}
+        # Pieces being computed: seat -> (piece, tokens computed so far).
+        self._computing: dict[Seat, tuple[int, int]] = {}
 
     def skip(self, num_tokens: int) -> None:
         """Note that the first `num_tokens` of the prompt have cells, computed by others."""
@@ -172,11 +111,11 @@ class PlacedPrompt:
             if not is_due or not self._find(self._next):
                 break
             state, was_kept = self._states[self._next]
-            spare = self._placer.take()
+            spare = self._placer.spare.take()
             if spare is None:
                 break
             is_placed = self._place(spare, sequence, piece, state, num_prefilled)
-            self._placer.give(spare)
+            self._placer.spare.give(spare)
             del self._states[self._next]
             if not is_placed:
                 self._placer.store.drop(self.keys[self._next])
@@ -205,12 +144,13 @@ class PlacedPrompt:
             return []
         self._start_missing(sequence)
         runs: list[Run] = []
-        for spare, (index, start) in self._computing.items():
+        for seat, (index, start) in self._computing.items():
             if max_tokens < 1:
                 break
             piece = self.pieces[index]
             tokens = self._tokens[piece.start + start : piece.end][:max_tokens]
-            runs.append(Run(job, spare, len(self._prefix) + start, tokens, 0))
+            position = len(self._prefix) + start
+            runs.append(Run(job, seat.sequence, position, tokens, 0, seat.is_apart))
             max_tokens -= len(tokens)
         return runs
 
@@ -226,24 +166,22 @@ class PlacedPrompt:
 
     def absorb(self, run: Run) -> None:
         """Note that a piece's run was computed; keep the piece's state once it is whole."""
-        index, start = self._computing[run.sequence]
+        seat = Seat(run.sequence, run.is_apart)
+        index, start = self._computing[seat]
         piece = self.pieces[index]
         start += len(run.tokens)
         if start < piece.end - piece.start:
-            self._computing[run.sequence] = (index, start)
+            self._computing[seat] = (index, start)
             return
-        del self._computing[run.sequence]
-        placer = self._placer
-        placer.context.drop_beginning(run.sequence, len(self._prefix))
-        state = placer.context.save(run.sequence)
-        placer.give(run.sequence)
-        placer.store.put(self.keys[index], piece.owner, state)
+        del self._computing[seat]
+        state = self._placer.seats.finish(seat, len(self._prefix))
+        self._placer.store.put(self.keys[index], piece.owner, state)
         self._states[index] = (state, False)
 
     def free(self) -> None:
         """Give back the sequences of what was being computed. Idempotent."""
-        for spare in self._computing:
-            self._placer.give(spare)
+        for seat in self._computing:
+            self._placer.seats.give(seat)
         self._computing.clear()
         self._states.clear()
 
@@ -263,19 +201,18 @@ class PlacedPrompt:
     def _start_missing(self, sequence: int) -> None:
         started = {index for index, _ in self._computing.values()}
         for index in range(self._next, len(self.pieces)):
-            if not self._placer.num_free:
-                return
             if index in started or self._find(index):
                 continue
-            spare = self._placer.take()
-            assert spare is not None
-            self._placer.context.copy_prefix(sequence, spare, len(self._prefix))
-            self._computing[spare] = (index, 0)
+            piece = self.pieces[index]
+            seat = self._placer.seats.take(sequence, self._prefix, piece.end - piece.start)
+            if seat is None:
+                return
+            self._computing[seat] = (index, 0)
 
     def _place(
         self, spare: int, sequence: int, piece: Piece, state: State, num_prefilled: int
     ) -> bool:
-        context, turner = self._placer.context, self._placer.turner
+        context, turner = self._placer.spare.context, self._placer.turner
         distance = piece.start - len(self._prefix)
         try:
             moved = state if turner is None else turner.turn(state, distance)

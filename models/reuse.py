@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import cast
 
@@ -20,6 +21,7 @@ from models.loaded_model import LoadedModel
 from models.placement import Placer
 from models.protocols import Prompt
 from models.turning import KeyTurner
+from models.workbench import Seats, SpareSequences
 
 logger = logging.getLogger("mynah.engine")
 
@@ -27,13 +29,20 @@ logger = logging.getLogger("mynah.engine")
 BLOCK_ATTENTION_KEY = "mynah.block_attention"
 _NUM_PROBE_TOKENS = 16
 _MAX_PROBE_DISTANCE = 8192
+# Room for a few passages at once, at a quarter of what the engine's own context has by default.
+_BENCH_CELLS = 2048
 
 
 class PassageReuse:
     """The reuse of passages of one engine; does nothing where its mode is another."""
 
-    def __init__(self, placer: Placer | None) -> None:
+    def __init__(
+        self, context: Context, placer: Placer | None = None, bench: Context | None = None
+    ) -> None:
+        """`context` is the engine's; pieces are computed in `bench` if there is one."""
+        self._context = context
         self._placer = placer
+        self._bench = bench
 
     @property
     def is_on(self) -> bool:
@@ -44,6 +53,10 @@ class PassageReuse:
     def stats(self) -> KvStats:
         """What is kept, and how often it was of use."""
         return self._placer.store.stats if self._placer else KvStats(0, 0, 0, 0, 0, 0)
+
+    def choose_context(self, runs: Sequence[Run]) -> Context:
+        """The context that computes `runs`, all of one."""
+        return self._bench if self._bench is not None and runs[0].is_apart else self._context
 
     def place(self, job: Job, prompt: Prompt) -> None:
         """Have the passages of a job's prompt placed."""
@@ -69,9 +82,11 @@ class PassageReuse:
             self._placer.store.forget(owners)
 
     def close(self) -> None:
-        """Save what waits for it. Idempotent."""
+        """Save what waits for it, and free the bench. Idempotent; nothing may decode any more."""
         if self._placer is not None:
             self._placer.store.close()
+        if self._bench is not None:
+            self._bench.free()
 
 
 def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -> PassageReuse:
@@ -81,7 +96,7 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
     for a folder that cannot be used.
     """
     if not wants_passages(model, settings):
-        return PassageReuse(None)
+        return PassageReuse(context)
     first = settings.num_sequences
     sequences = range(first, first + NUM_PASSAGE_SEQUENCES)
     turner = KeyTurner(model.header, is_neox=model.has_neox_rope)
@@ -91,7 +106,7 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
     can_shift = context.can_shift and settings.kv_type != "q8_0"
     if not (model.is_movable and (can_turn or can_shift)):
         logger.warning("this model's keys cannot be moved; only equal beginnings are reused")
-        return PassageReuse(None)
+        return PassageReuse(context)
     lib = library()
     parts = (
         "state-1",
@@ -115,8 +130,19 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
             f" {error.strerror}; make it writable or set kv_reuse to exact.",
             param="kv_reuse",
         ) from error
-    placer = Placer(context, store, sequences, settings.link_tokens, turner if can_turn else None)
-    return PassageReuse(placer)
+    bench = _open_bench(model, context, settings)
+    spare, own_turner = SpareSequences(context, sequences), turner if can_turn else None
+    placer = Placer(store, spare, Seats(spare, bench), settings.link_tokens, own_turner)
+    return PassageReuse(context, placer, bench)
+
+
+def _open_bench(model: LoadedModel, context: Context, settings: EngineSettings) -> Context | None:
+    """A context for pieces; None on a GPU, where attention does not pass over foreign cells."""
+    if settings.num_gpu_layers:
+        return None
+    # One sequence for the prefix; those for pieces come with every context.
+    alone = replace(settings, num_slots=1, num_spare_sequences=1, num_kept_sequences=0)
+    return Context(model, alone, min(context.num_cells, _BENCH_CELLS))
 
 
 def _is_right(

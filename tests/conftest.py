@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 from models.engine import LlamaEngine
 from models.engine_settings import EngineSettings
 from tests.gguf_factory import write_tiny_gguf
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tried: what a shell starts in the background ignores it, children too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:

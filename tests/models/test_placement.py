@@ -19,7 +19,7 @@ from bench.passages import compute_logits
 from models.batch import Run
 from models.drawing import Logits
 from models.engine import LlamaEngine, open_engine
-from models.placement import cut_pieces, mark_pieces
+from models.pieces import cut_pieces, mark_pieces
 from models.protocols import Block, Message, Prompt, PromptDocument, SamplingSettings
 from tests.gguf_factory import write_tiny_gguf
 from tests.models.engines import assert_nothing_leaks, end_of, text_of, wait_until_idle
@@ -226,9 +226,13 @@ def test_cancelling_anywhere_leaks_nothing(open_one: Open) -> None:
     assert_nothing_leaks(engine)
     placer = engine._reuse._placer
     assert placer is not None
-    free = sorted(placer._free)
-    assert len(free) == 8
-    assert not any(engine._context.num_positions(sequence) for sequence in free)
+    seats = [placer.spare]
+    if workbench := placer.seats._bench:
+        assert not workbench._promised
+        seats.append(workbench._spare)
+    for spare in seats:
+        assert spare.num_free == (8 if spare is placer.spare else 9)
+        assert not any(spare.context.num_positions(sequence) for sequence in spare._free)
 
 
 def test_another_model_finds_none_of_the_states(
