@@ -76,12 +76,13 @@ class Context:
             "q8_0": lib.GGML_TYPE_Q8_0,
         }[settings.kv_type]
         params.type_k = params.type_v = kind
+        self.has_flash_attention = settings.flash_attention is not False
         # Quantized values need flash attention; otherwise llama.cpp sees whether it can be had.
         params.flash_attn_type = (
             lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
             if settings.kv_type == "q8_0"
             else lib.LLAMA_FLASH_ATTN_TYPE_AUTO
-            if settings.flash_attention
+            if self.has_flash_attention
             else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
         with keep_errors() as errors:

@@ -34,7 +34,7 @@ from models.protocols import (
     PromptDocument,
     SamplingSettings,
 )
-from models.reuse import open_reuse
+from models.reuse import choose_attention, open_reuse
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
 from models.slots import SlotTable
@@ -75,7 +75,7 @@ class LlamaEngine:
         )
         self._num_ctx, num_cells = settings.context_sizes(model.num_ctx_train)
         self._info = model.describe(settings, self._num_ctx, self._tokenizer.template.has_documents)
-        self._context = Context(model, settings, num_cells)
+        self._context = Context(model, choose_attention(model, settings), num_cells)
         self._slots = SlotTable(
             self._context,
             settings.num_sequences,

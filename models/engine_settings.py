@@ -32,9 +32,9 @@ class EngineSettings:
     `num_threads`: 0 for the physical cores; `num_batch_threads` compute steps of more than one
     token, 0 for as many. `num_gpu_layers`: -1 for all. `chunk_tokens`: most prompt tokens computed
     in one step, which is how long a running stream may have to wait.
-    `flash_attention`: faster, the more so the fuller the cache, but how it rounds depends on what
-    else is in a step. Switched off and with `kv_type` f32, a request computes the same bits in any
-    company.
+    `flash_attention`: faster for long prompts, but how it rounds depends on what else is in a step.
+    Switched off and with `kv_type` f32, a request computes the same bits in any company. By default
+    as suits the reuse (`models.reuse.choose_attention`).
     `num_spare_sequences`: continuations scored side by side. `num_kept_sequences`: sequences
     for finished requests whose beginnings later ones may take over; those of idle slots are used
     too. `num_kept_cells`: cells that only finished requests may hold, by default half of
@@ -58,7 +58,7 @@ class EngineSettings:
     num_gpu_layers: int = 0
     chunk_tokens: int = 256
     kv_type: KvType = "f16"
-    flash_attention: bool = True
+    flash_attention: bool | None = None
     max_waiting: int = 64
     num_spare_sequences: int = 16
     num_kept_sequences: int = 32
@@ -96,7 +96,7 @@ class EngineSettings:
             raise ValueError(f"deadline_s is {self.deadline_s}; it must be above 0")
         if self.kv_type not in ("f16", "f32", "q8_0"):
             raise ValueError(f"kv_type is {self.kv_type!r}; use f16, f32 or q8_0")
-        if self.kv_type == "q8_0" and not self.flash_attention:
+        if self.kv_type == "q8_0" and self.flash_attention is False:
             raise ValueError("kv_type q8_0 needs flash_attention")
         if self.reuse not in ("auto", "off", "exact", "passages"):
             raise ValueError(f"reuse is {self.reuse!r}; use auto, off, exact or passages")

@@ -20,7 +20,8 @@ from models.kvfolder import State
 from models.kvstore import KvStore
 from models.pieces import Piece, cut_pieces, mark_pieces
 from models.protocols import Block
-from models.turning import KeyTurner, LayoutUnknown
+from models.state_layout import LayoutUnknown
+from models.turning import KeyTurner
 from models.vocabulary import TokenIds
 from models.workbench import Seat, Seats, SpareSequences
 

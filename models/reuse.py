@@ -21,7 +21,7 @@ from models.loaded_model import LoadedModel
 from models.placement import Placer
 from models.protocols import Prompt
 from models.turning import KeyTurner
-from models.workbench import Seats, SpareSequences
+from models.workbench import Seats, SpareSequences, Workbench, open_workbench
 
 logger = logging.getLogger("mynah.engine")
 
@@ -29,17 +29,15 @@ logger = logging.getLogger("mynah.engine")
 BLOCK_ATTENTION_KEY = "mynah.block_attention"
 _NUM_PROBE_TOKENS = 16
 _MAX_PROBE_DISTANCE = 8192
-# Room for a few passages at once, at a quarter of what the engine's own context has by default.
-_BENCH_CELLS = 2048
 
 
 class PassageReuse:
     """The reuse of passages of one engine; does nothing where its mode is another."""
 
     def __init__(
-        self, context: Context, placer: Placer | None = None, bench: Context | None = None
+        self, context: Context, placer: Placer | None = None, bench: Workbench | None = None
     ) -> None:
-        """`context` is the engine's; pieces are computed in `bench` if there is one."""
+        """`context` is the engine's; pieces are computed at `bench` if there is one."""
         self._context = context
         self._placer = placer
         self._bench = bench
@@ -56,7 +54,8 @@ class PassageReuse:
 
     def choose_context(self, runs: Sequence[Run]) -> Context:
         """The context that computes `runs`, all of one."""
-        return self._bench if self._bench is not None and runs[0].is_apart else self._context
+        bench = self._bench if runs[0].is_apart else None
+        return self._context if bench is None else bench.context
 
     def place(self, job: Job, prompt: Prompt) -> None:
         """Have the passages of a job's prompt placed."""
@@ -113,7 +112,7 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
         model.header.text("tokenizer.chat_template"),
         settings.kv_type,
         # Values lie transposed without it.
-        str(settings.flash_attention),
+        str(context.has_flash_attention),
         str(lib.LLAMA_STATE_SEQ_VERSION),
         version("llama_cpp_python"),
     )
@@ -130,19 +129,10 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
             f" {error.strerror}; make it writable or set kv_reuse to exact.",
             param="kv_reuse",
         ) from error
-    bench = _open_bench(model, context, settings)
     spare, own_turner = SpareSequences(context, sequences), turner if can_turn else None
+    bench = open_workbench(model, spare, settings)
     placer = Placer(store, spare, Seats(spare, bench), settings.link_tokens, own_turner)
     return PassageReuse(context, placer, bench)
-
-
-def _open_bench(model: LoadedModel, context: Context, settings: EngineSettings) -> Context | None:
-    """A context for pieces; None on a GPU, where attention does not pass over foreign cells."""
-    if settings.num_gpu_layers:
-        return None
-    # One sequence for the prefix; those for pieces come with every context.
-    alone = replace(settings, num_slots=1, num_spare_sequences=1, num_kept_sequences=0)
-    return Context(model, alone, min(context.num_cells, _BENCH_CELLS))
 
 
 def _is_right(
@@ -167,3 +157,16 @@ def wants_passages(model: LoadedModel, settings: EngineSettings) -> bool:
     if settings.reuse != "auto":
         return settings.reuse == "passages"
     return model.header.text(BLOCK_ATTENTION_KEY).lower() == "true"
+
+
+def choose_attention(model: LoadedModel, settings: EngineSettings) -> EngineSettings:
+    """Settings that say how the engine's own context computes attention, if they did not.
+
+    Where passages are computed apart, it is left with few tokens a step that see many cells: there
+    llama.cpp's flash attention on a processor takes longer than the plain one.
+    """
+    if settings.flash_attention is not None:
+        return settings
+    can_choose = not settings.num_gpu_layers and settings.kv_type != "q8_0"
+    is_plain = can_choose and wants_passages(model, settings)
+    return replace(settings, flash_attention=not is_plain)

@@ -5,13 +5,12 @@ of every request; a passage's own keys are few. Rotary embedding (RoFormer, Su e
 turns each pair of a key's numbers by an angle that grows with its position, so a move is one more
 turn, the same for all tokens.
 
-The layout of a saved state is that of llama.cpp's `llama_kv_cache::state_write`. Nothing here is
-trusted before `agrees` has compared it with keys that the model computed in the other place.
+Nothing here is trusted before `agrees` has compared it with keys that the model computed in the
+other place.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,23 @@ import numpy.typing as npt
 
 from models.gguf import GgufHeader
 from models.kvfolder import State
+from models.state_layout import (
+    F16,
+    Q8_0,
+    Layer,
+    LayoutUnknown,
+    measure_cosine,
+    read_cells,
+    read_keys,
+    to_floats,
+)
 
 Keys = npt.NDArray[np.float32]
 
-# magic, sequence, number of streams, number of cells; then for each cell position, one, sequence.
-_HEAD = struct.Struct("<IiII")
-_CELL = np.dtype([("position", "<i4"), ("num_sequences", "<u4"), ("sequence", "<i4")])
-_LAYOUT = struct.Struct("<II")
-_LAYER = struct.Struct("<iQ")
-_F32, _F16, _Q8_0 = 0, 1, 8
 _Q8_BLOCK = np.dtype([("scale", "<f2"), ("values", "i1", 32)])
 # llama.cpp turns quantized keys by a Hadamard matrix of at least this size before it keeps them.
 _LEAST_HADAMARD = 64
 _LEAST_COSINE = 0.999
-
-
-class LayoutUnknown(Exception):
-    """The state is not laid out as expected."""
 
 
 class KeyTurner:
@@ -59,17 +58,18 @@ class KeyTurner:
         if not distance:
             return state
         moved = state.copy()
-        _cells(moved)["position"] += distance
+        read_cells(moved)["position"] += distance
         phases = np.exp(1j * distance * self._angles).astype(np.complex64)
         # A key that is no number stays none.
         with np.errstate(invalid="ignore", over="ignore"):
-            for kind, rows in self._layers(moved):
-                if kind == _Q8_0:
+            for layer in read_keys(moved, self._width):
+                rows = layer.data
+                if layer.kind == Q8_0:
                     self._turn_quantized(rows, phases)
                 else:
-                    values = rows.view("<f2" if kind == _F16 else "<f4")
+                    values = rows.view("<f2" if layer.kind == F16 else "<f4")
                     keys = values.reshape(len(rows), -1, self._width)[..., : self._num_turned]
-                    _assign(keys, self._rotate(_to_floats(keys), phases))
+                    _assign(keys, self._rotate(_copy_floats(keys), phases))
         return moved
 
     def agrees(self, state: State, moved: State, distance: int) -> bool:
@@ -77,12 +77,12 @@ class KeyTurner:
         try:
             turned = self.turn(state, distance)
             if len(turned) != len(moved) or not np.array_equal(
-                _cells(turned)["position"], _cells(moved)["position"]
+                read_cells(turned)["position"], read_cells(moved)["position"]
             ):
                 return False
+            pairs = zip(read_keys(turned, self._width), read_keys(moved, self._width), strict=True)
             return all(
-                _cosine(self._read(kind, a), self._read(kind, b)) > _LEAST_COSINE
-                for (kind, a), (_, b) in zip(self._layers(turned), self._layers(moved), strict=True)
+                measure_cosine(self._read(a), self._read(b)) > _LEAST_COSINE for a, b in pairs
             )
         except (LayoutUnknown, ValueError):
             return False
@@ -100,7 +100,7 @@ class KeyTurner:
     def _turn_quantized(
         self, rows: npt.NDArray[np.uint8], phases: npt.NDArray[np.complex64]
     ) -> None:
-        keys = self._mix(self._read(_Q8_0, rows)).reshape(len(rows), -1, self._width)
+        keys = self._mix(self._read(Layer(Q8_0, rows))).reshape(len(rows), -1, self._width)
         part = np.ascontiguousarray(keys[..., : self._num_turned])
         keys[..., : self._num_turned] = self._rotate(part, phases)
         blocks = rows.view(_Q8_BLOCK)
@@ -117,35 +117,15 @@ class KeyTurner:
         mixed = keys.reshape(-1, len(self._hadamard)) @ self._hadamard
         return mixed.reshape(keys.shape)
 
-    def _read(self, kind: int, rows: npt.NDArray[np.uint8]) -> Keys:
-        if kind == _Q8_0:
-            blocks = rows.view(_Q8_BLOCK)
-            values = blocks["values"] * blocks["scale"][..., None].astype(np.float32)
-            return values.reshape(len(rows), -1)
-        return np.asarray(rows.view("<f2" if kind == _F16 else "<f4"), dtype=np.float32)
-
-    def _layers(self, state: State) -> list[tuple[int, npt.NDArray[np.uint8]]]:
-        """Type and bytes of the keys of each layer, shape `(cells, bytes)`; views of the state."""
-        num_cells = len(_cells(state))
-        place = _HEAD.size + num_cells * _CELL.itemsize
-        transposed, num_layers = _unpack(_LAYOUT, state, place)
-        if transposed > 1:
-            raise LayoutUnknown
-        place += _LAYOUT.size
-        layers = []
-        for _ in range(num_layers):
-            kind, row_bytes = _unpack(_LAYER, state, place)
-            place += _LAYER.size
-            end = place + num_cells * row_bytes
-            key_bytes = {_F32: 4.0, _F16: 2.0, _Q8_0: 34 / 32}.get(kind, 0) * self._width
-            if not key_bytes or row_bytes % key_bytes or end > len(state):
-                raise LayoutUnknown
-            layers.append((kind, state[place:end].reshape(num_cells, row_bytes)))
-            place = end
-        return layers
+    def _read(self, layer: Layer) -> Keys:
+        if layer.kind != Q8_0:
+            return to_floats(layer)
+        blocks = layer.data.view(_Q8_BLOCK)
+        values = blocks["values"] * blocks["scale"][..., None].astype(np.float32)
+        return values.reshape(len(layer.data), -1)
 
 
-def _to_floats(keys: npt.NDArray[Any]) -> Keys:
+def _copy_floats(keys: npt.NDArray[Any]) -> Keys:
     """A contiguous copy as float32; with half floats torch is seven times as fast as NumPy."""
     import torch
 
@@ -157,24 +137,6 @@ def _assign(keys: npt.NDArray[Any], values: Keys) -> None:
     import torch
 
     torch.from_numpy(keys).copy_(torch.from_numpy(values))
-
-
-def _cells(state: State) -> npt.NDArray[Any]:
-    """The records of the cells, a view of the state."""
-    _, _, num_streams, num_cells = _unpack(_HEAD, state, 0)
-    end = _HEAD.size + num_cells * _CELL.itemsize
-    if num_streams != 1 or not num_cells or end > len(state):
-        raise LayoutUnknown
-    cells = state[_HEAD.size : end].view(_CELL)
-    if (cells["num_sequences"] != 1).any():
-        raise LayoutUnknown
-    return cells
-
-
-def _unpack(form: struct.Struct, state: State, place: int) -> tuple[int, ...]:
-    if place + form.size > len(state):
-        raise LayoutUnknown
-    return form.unpack_from(state.data, place)
 
 
 def _hadamard_size(width: int) -> int:
@@ -195,8 +157,3 @@ def _hadamard(size: int) -> Keys | None:
         doubled = np.block([[matrix, matrix], [matrix, -matrix]]) / np.sqrt(2)
         matrix = doubled.astype(np.float32)
     return matrix
-
-
-def _cosine(one: Keys, other: Keys) -> float:
-    a, b = one.ravel(), other.ravel()
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

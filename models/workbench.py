@@ -3,18 +3,45 @@
 llama.cpp's attention on a processor passes over every cell up to the last one in use, also over
 those of others, which it may not see. Beside eight answers that takes longer than all else in a
 chunk. In a context that holds nothing but a few pieces it does not.
+
+The two contexts may also compute attention in different ways (`models.reuse.choose_attention`):
+flash attention is faster for long stretches over few cells, slower for a few tokens that see many.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from models.batch import Run
 from models.context import Context
+from models.engine_settings import EngineSettings
 from models.kvfolder import State
+from models.loaded_model import LoadedModel
+from models.state_layout import (
+    LayoutUnknown,
+    are_alike,
+    has_transposed_values,
+    lay_values,
+    read_keys,
+    read_values,
+)
 from models.vocabulary import TokenIds
+
+if TYPE_CHECKING:
+    from models.jobs import Job
+
+logger = logging.getLogger("mynah.engine")
+
+# Room for a few passages at once, at a quarter of what the engine's own context has by default.
+_NUM_CELLS = 2048
+_NUM_PROBE_TOKENS = 16
+# Further apart than two ways of computing the same attention lie.
+_LEAST_COSINE = 0.999
 
 
 class SpareSequences:
@@ -23,6 +50,11 @@ class SpareSequences:
     def __init__(self, context: Context, sequences: Sequence[int]) -> None:
         self.context = context
         self._free = list(sequences)
+
+    @property
+    def first(self) -> int:
+        """One of them, for a trial before any is taken."""
+        return self._free[0]
 
     @property
     def num_free(self) -> int:
@@ -49,6 +81,9 @@ class SpareSequences:
         return state
 
 
+Relay = Callable[[State], State]
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """A sequence in which one piece is computed; `is_apart`: of the workbench."""
@@ -60,8 +95,10 @@ class Seat:
 class Workbench:
     """A context for pieces alone. It keeps the prefix that was used last."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, to_own: Relay, to_engine: Relay) -> None:
+        """States are laid out by `to_own` before they come in, by `to_engine` when they leave."""
         self.context = context
+        self._to_own, self._to_engine = to_own, to_engine
         self._base, *spare = range(context.num_sequences)
         self._spare = SpareSequences(context, spare)
         self._prefix: TokenIds = np.empty(0, dtype=np.int32)
@@ -89,10 +126,18 @@ class Workbench:
         self._promised[sequence] = num_tokens
         return sequence
 
+    def save(self, sequence: int) -> State:
+        """The state of a sequence, laid out as the engine's own context has it."""
+        return self._to_engine(self.context.save(sequence))
+
     def give(self, sequence: int) -> None:
         """Take a sequence back."""
         del self._promised[sequence]
         self._spare.give(sequence)
+
+    def free(self) -> None:
+        """Give the memory back. Idempotent; nothing may decode any more."""
+        self.context.free()
 
     def _hold(self, prefix: TokenIds, read_prefix: Callable[[], State | None]) -> bool:
         if np.array_equal(prefix, self._prefix):
@@ -101,7 +146,7 @@ class Workbench:
         if state is None:
             return False
         self.context.drop(self._base)
-        is_held = self.context.restore(self._base, state)
+        is_held = self.context.restore(self._base, self._to_own(state))
         self._prefix = prefix.copy() if is_held else np.empty(0, dtype=np.int32)
         return is_held
 
@@ -109,10 +154,10 @@ class Workbench:
 class Seats:
     """Gives out the seats of one engine; used by the decode thread."""
 
-    def __init__(self, spare: SpareSequences, bench: Context | None) -> None:
+    def __init__(self, spare: SpareSequences, bench: Workbench | None) -> None:
         """`spare` are for the pieces that the workbench has no room for."""
         self._spare = spare
-        self._bench = None if bench is None else Workbench(bench)
+        self._bench = bench
 
     def take(self, sequence: int, prefix: TokenIds, num_tokens: int) -> Seat | None:
         """A seat for a piece of `num_tokens` behind the beginning of `sequence`; None while none.
@@ -133,11 +178,10 @@ class Seats:
 
     def finish(self, seat: Seat, num_prefix: int) -> State:
         """The state of the piece computed in a seat, which is given back."""
-        context = self._spare.context
-        if seat.is_apart and self._bench is not None:
-            context = self._bench.context
+        bench = self._bench if seat.is_apart else None
+        context = self._spare.context if bench is None else bench.context
         context.drop_beginning(seat.sequence, num_prefix)
-        state = context.save(seat.sequence)
+        state = context.save(seat.sequence) if bench is None else bench.save(seat.sequence)
         self.give(seat)
         return state
 
@@ -147,3 +191,59 @@ class Seats:
             self._bench.give(seat.sequence)
         else:
             self._spare.give(seat.sequence)
+
+
+def open_workbench(
+    model: LoadedModel, spare: SpareSequences, settings: EngineSettings
+) -> Workbench | None:
+    """A workbench beside the context of `spare`; None where one is of no use.
+
+    That is on a GPU, where attention does not pass over foreign cells, and where the states of the
+    two contexts cannot be exchanged. Raises `ModelError` if the memory for it cannot be had.
+    """
+    if settings.num_gpu_layers:
+        return None
+    # One sequence for the prefix; those for pieces come with every context.
+    alone = replace(settings, num_slots=1, num_spare_sequences=1, num_kept_sequences=0)
+    context = Context(model, alone, min(spare.context.num_cells, _NUM_CELLS))
+    own, engines = _probe(context, 0), _probe(spare.context, spare.first)
+    width = model.header.width_key
+    try:
+        if has_transposed_values(own, width) == has_transposed_values(engines, width):
+            return Workbench(context, lambda state: state, lambda state: state)
+        return _open_relaying(context, own, engines, width)
+    except LayoutUnknown:
+        logger.warning("states of this model cannot be exchanged; passages are computed in place")
+        context.free()
+        return None
+
+
+def _open_relaying(context: Context, own: State, engines: State, width: int) -> Workbench:
+    """A workbench whose states are laid out anew, which is tried on two of the same tokens."""
+    is_transposed = has_transposed_values(engines, width)
+
+    def to_own(state: State) -> State:
+        return lay_values(state, width, transposed=not is_transposed)
+
+    def to_engine(state: State) -> State:
+        return lay_values(state, width, transposed=is_transposed)
+
+    for one, other in ((to_engine(own), engines), (own, to_own(engines))):
+        is_right = (
+            len(one) == len(other)
+            and are_alike(read_keys(one, width), read_keys(other, width), _LEAST_COSINE)
+            and are_alike(read_values(one, width), read_values(other, width), _LEAST_COSINE)
+        )
+        if not is_right:
+            raise LayoutUnknown
+    return Workbench(context, to_own, to_engine)
+
+
+def _probe(context: Context, sequence: int) -> State:
+    """The state of a few tokens."""
+    tokens = np.arange(min(_NUM_PROBE_TOKENS, context.max_step_tokens), dtype=np.int32)
+    # It asks for no logits, so there is no job to give them to.
+    context.decode([Run(cast("Job", None), sequence, 0, tokens % context.num_vocab, 0)])
+    state = context.save(sequence)
+    context.drop(sequence)
+    return state

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from models.gguf import GgufHeader
 from models.kvfolder import State
-from models.turning import KeyTurner, LayoutUnknown
+from models.state_layout import LayoutUnknown, read_keys
+from models.turning import KeyTurner
 
 NUM_CELLS, NUM_HEADS, NUM_LAYERS = 3, 2, 2
 KINDS = {"f32": (0, 4.0), "f16": (1, 2.0), "q8_0": (8, 34 / 32)}
@@ -59,7 +60,7 @@ def _quantize(rows: Values) -> bytes:
 
 
 def _keys(turner: KeyTurner, state: State) -> Values:
-    return np.stack([turner._mix(turner._read(kind, rows)) for kind, rows in turner._layers(state)])
+    return np.stack([turner._mix(turner._read(layer)) for layer in read_keys(state, turner._width)])
 
 
 def _random(width: int, seed: int) -> Values:
@@ -99,7 +100,7 @@ def test_keys_are_turned_as_the_formula_says(
     got = (
         _keys(turner, after)
         if kind == "q8_0"
-        else np.stack([turner._read(number, rows) for number, rows in turner._layers(after)])
+        else np.stack([turner._read(layer) for layer in read_keys(after, turner._width)])
     )
     tolerance = {"f32": 1e-4, "f16": 4e-3, "q8_0": 0.08}[kind]
     assert np.abs(got - wanted).max() < tolerance
