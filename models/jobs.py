@@ -72,9 +72,9 @@ class Job(ABC):
 
     @property
     def num_left(self) -> int:
-        """Tokens of the prompt that are still to be computed."""
-        num_kept = 0 if self.placed is None else self.placed.count_kept()
-        return max(len(self.prompt) - self.num_prefilled - num_kept, 0)
+        """Tokens of the prompt that are still to be computed beside everybody else's cells."""
+        num_elsewhere = 0 if self.placed is None else self.placed.count_elsewhere()
+        return max(len(self.prompt) - self.num_prefilled - num_elsewhere, 0)
 
     @property
     def is_answering(self) -> bool:

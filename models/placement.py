@@ -130,11 +130,18 @@ class PlacedPrompt:
             self._next += 1
         return num_prefilled, num_kept
 
-    def count_kept(self) -> int:
-        """Tokens of the pieces to come whose states are at hand."""
-        coming = range(self._next, len(self.pieces))
-        kept = [self.pieces[index] for index in coming if self._find(index)]
-        return sum(piece.end - piece.placed_from for piece in kept)
+    def count_elsewhere(self) -> int:
+        """Tokens of the pieces to come that nothing is computed of in the engine's own context.
+
+        Their states are at hand, or the workbench computes them.
+        """
+        seats, num_prefix = self._placer.seats, len(self._prefix)
+        elsewhere = [
+            piece
+            for index, piece in enumerate(self.pieces[self._next :], self._next)
+            if seats.has_room(num_prefix + piece.end - piece.start) or self._find(index)
+        ]
+        return sum(piece.end - piece.placed_from for piece in elsewhere)
 
     def compute(self, job: Job, sequence: int, num_prefilled: int, max_tokens: int) -> list[Run]:
         """The runs of the pieces that are to be computed, at most so many tokens.

@@ -116,7 +116,8 @@ class Scheduler:
         self._admit()
         claimed: set[Node] = set()
         runs: list[Run] = []
-        num_tokens = num_outputs = num_chunk_tokens = 0
+        # Of the chunk, what is computed in the answers' own context takes their time.
+        num_tokens = num_outputs = num_chunk_tokens = num_beside = 0
         # Answers that still wait for the one token that nobody may take from them.
         num_owed = sum(job.is_answering for job in self._running)
         is_prompts_turn = self._turns.begin(num_owed)
@@ -125,7 +126,7 @@ class Scheduler:
             room = max_tokens - num_tokens - num_owed
             if not job.is_answering:
                 room = min(room, self._chunk_tokens - num_chunk_tokens)
-                if not is_prompts_turn and job.num_left > _CRUMB_TOKENS - num_chunk_tokens:
+                if not is_prompts_turn and job.num_left > _CRUMB_TOKENS - num_beside:
                     continue
             rows = max_outputs - num_outputs - num_owed
             if not self._claim(job, claimed) or room < 1:
@@ -134,10 +135,12 @@ class Scheduler:
             runs += new
             num_new = sum(len(run.tokens) for run in new)
             num_tokens += num_new
-            num_chunk_tokens += 0 if job.is_answering else num_new
+            if not job.is_answering:
+                num_chunk_tokens += num_new
+                num_beside += sum(len(run.tokens) for run in new if not run.is_apart)
             num_outputs += sum(run.num_outputs for run in new)
             self._num_prefilled += num_new if job.is_prefilling else 0
-        self._turns.note(num_chunk_tokens > _CRUMB_TOKENS)
+        self._turns.note(num_beside > _CRUMB_TOKENS)
         self._meter.note(self._num_prefilled, self._count_said())
         return runs
 

@@ -159,6 +159,10 @@ class Seats:
         self._spare = spare
         self._bench = bench
 
+    def has_room(self, num_cells: int) -> bool:
+        """Whether a piece that takes so many with its prefix is computed apart."""
+        return self._bench is not None and self._bench.fits(num_cells)
+
     def take(self, sequence: int, prefix: TokenIds, num_tokens: int) -> Seat | None:
         """A seat for a piece of `num_tokens` behind the beginning of `sequence`; None while none.
 
