@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.embedder import bundled_model_path, quiet_libraries
+from models.text.plain import read_plain
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -99,8 +100,9 @@ def _key(question: str, sentence: str) -> bytes:
 
 
 def to_read(context: str, sentence: str) -> str:
-    """A sentence as it is read: behind the heading or the line that it hangs on."""
-    return f"{context} > {sentence}" if context else sentence
+    """A sentence as it is read: in plain words, behind the heading or line that it hangs on."""
+    plain = read_plain(sentence)
+    return f"{context} > {plain}" if context else plain
 
 
 def open_tokenizer(base: Path) -> Tokenizer:

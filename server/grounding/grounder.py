@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Generation, Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
+from models.text.plain import read_plain
 from server.grounding.abstention import Abstention, Signals, default_abstention, read_signals
 from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import READ_RULES, Choice, ChoiceRules, choose
@@ -237,7 +238,9 @@ class GroundingService:
         candidates = fitting[: rules.max_candidates]
         if not candidates:
             return []
-        scores = await self._engine.score(grounded.prompt, [c.text for c in candidates])
+        # As they stand in the prompt.
+        texts = [read_plain(c.text) if self._reads_excerpts else c.text for c in candidates]
+        scores = await self._engine.score(grounded.prompt, texts)
         clock.mark("score")
         choices = choose(
             case.conversation.search_query,
@@ -293,4 +296,4 @@ class GroundingService:
 
 
 def _open(sentence: str) -> str:
-    return " ".join(sentence.split()[:_NUM_OPENING_WORDS])
+    return " ".join(read_plain(sentence).split()[:_NUM_OPENING_WORDS])
