@@ -117,8 +117,10 @@ class Abstention:
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
 
 
-# Weights from `python -m bench.abstention`. The least chances are lower than it proposes: what
-# refuses 8 % of the answerable questions there refuses 31 % over real handbooks (the model's card).
+# Weights from `python -m bench.abstention`, before near misses were told from answers there; a new
+# fit tells them no better. The least chances are lower than it proposes: what refuses 5 % of the
+# answerable questions there refuses 32 % over real handbooks, where the decoder's log odds of a
+# refusal lie higher (docs/adr/0017-refusing-rests-on-two-signals.md).
 FOR_EXCERPTS = Abstention(
     {
         "refusal": -0.458,
