@@ -32,7 +32,8 @@ from server.grounding.rules import GroundingRules
 from server.grounding.types import GroundingScope
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
-# Signals of which some use was found; the others made it worse on questions that were left out.
+# Signals of which some use was found; the others made it worse on questions that were left out, as
+# did two dozen more (docs/adr/0017-refusing-rests-on-two-signals.md).
 FOR_EXCERPTS = ("refusal", "meaning", "passage", "words", "covered", "lead")
 FOR_ANY_MODEL = ("meaning", "passage", "words", "covered", "lead")
 READ_FOR_EXCERPTS = ("read", "refusal")

@@ -11,6 +11,7 @@ from models.imitation.conversations import Conversation
 from models.imitation.dataset import is_kept_back
 from models.imitation.packs import CITATION, SOURCE, read_packs
 from models.imitation.tasks import Task
+from models.imitation.tokenizer import REFUSAL
 from models.protocols import Message
 
 
@@ -18,8 +19,9 @@ from models.protocols import Message
 class Asked:
     """A question over one collection; `said` are the pieces of the written answer, without marks.
 
-    A piece is what stands before a citation; a refusal has none. `cited` are the files of the
-    passages that it cites, relative to the folder of all organisations.
+    A piece is what stands before a citation; a refusal has none, though it may cite what comes
+    nearest. `cited` are the files of the passages cited, relative to the folder of all
+    organisations.
     """
 
     collection: str
@@ -29,7 +31,7 @@ class Asked:
 
     @property
     def is_answerable(self) -> bool:
-        """Whether the written answer cites anything."""
+        """Whether the written answer answers from the passages."""
         return bool(self.said)
 
 
@@ -39,7 +41,10 @@ def is_pack_kept_back(pack: str) -> bool:
 
 
 def write_packs(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Asked]:
-    """Write the wanted organisations' passages as files, one folder each; yield their questions."""
+    """Write the wanted organisations' passages as files, one folder each; yield their questions.
+
+    Turns that ask nothing of the documents, such as thanks, are none.
+    """
     packs: dict[str, list[Conversation]] = defaultdict(list)
     for conversation in read_packs():
         name = conversation.id.rsplit("-c", 1)[0]
@@ -58,9 +63,11 @@ def write_packs(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Aske
         for conversation in conversations:
             history: list[Message] = []
             for turn in conversation.turns:
-                if turn.role == "assistant":
-                    cited = dict.fromkeys(paths[id_] for id_ in CITATION.findall(turn.content))
-                    yield Asked(name, list(history), _cut(turn.content), tuple(cited))
+                is_refusal = turn.content.startswith(REFUSAL)
+                cited = dict.fromkeys(paths[id_] for id_ in CITATION.findall(turn.content))
+                if turn.role == "assistant" and (cited or is_refusal):
+                    said = () if is_refusal else _cut(turn.content)
+                    yield Asked(name, list(history), said, tuple(cited))
                 history.append(Message(turn.role, CITATION.sub("", turn.content).strip()))
 
 

@@ -209,7 +209,7 @@ def _read_packs(docs: Path) -> tuple[Path, list[Sought]]:
     return docs, [
         seek_cited(question)
         for question in asked
-        if question.is_answerable and is_pack_kept_back(question.collection)
+        if question.cited and is_pack_kept_back(question.collection)
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.embedder import bundled_model_path, quiet_libraries
+from models.text.plain import read_plain
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,7 +32,8 @@ class SentenceReader:
         self._lock = threading.Lock()
         self._network: ReadingNetwork | None = None
         self._tokenizer: Tokenizer | None = None
-        self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
+        # Pairs are kept as hashes alone, so nothing readable of a deleted document stays.
+        self._known: OrderedDict[bytes, float] = OrderedDict()
 
     def __repr__(self) -> str:
         """The weights' name and the beginning of their SHA-256: what was read says by whom."""
@@ -43,16 +45,18 @@ class SentenceReader:
 
         Raises `ReaderInvalid` or `EmbedderUnavailable`.
         """
+        keys = [_key(question, sentence) for sentence in sentences]
         with self._lock:
-            new = [s for s in dict.fromkeys(sentences) if (question, s) not in self._known]
-            found = dict(zip(new, self._compute(question, new), strict=True))
-            odds = []
-            for sentence in sentences:
-                value = found.get(sentence)
-                odds.append(self._known[question, sentence] if value is None else value)
-            for sentence in sentences:
-                key = (question, sentence)
-                self._known[key] = self._known.pop(key, found.get(sentence, 0.0))
+            new = {
+                key: sentence
+                for key, sentence in zip(keys, sentences, strict=True)
+                if key not in self._known
+            }
+            found = dict(zip(new, self._compute(question, list(new.values())), strict=True))
+            odds = [found[key] if key in found else self._known[key] for key in keys]
+            for key, value in zip(keys, odds, strict=True):
+                self._known[key] = value
+                self._known.move_to_end(key)
             while len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         return odds
@@ -87,9 +91,18 @@ class SentenceReader:
         return self._network, self._tokenizer
 
 
+def _key(question: str, sentence: str) -> bytes:
+    """A hash of the pair; the question's own comes first, so no other pair reads the same."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (question, sentence):
+        digest.update(hashlib.blake2b(text.encode("utf-8", "surrogatepass")).digest())
+    return digest.digest()
+
+
 def to_read(context: str, sentence: str) -> str:
-    """A sentence as it is read: behind the heading or the line that it hangs on."""
-    return f"{context} > {sentence}" if context else sentence
+    """A sentence as it is read: in plain words, behind the heading or line that it hangs on."""
+    plain = read_plain(sentence)
+    return f"{context} > {plain}" if context else plain
 
 
 def open_tokenizer(base: Path) -> Tokenizer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.text.plain import read_plain
 from models.text.ranking import RankedSentence
 
 # GGUF metadata: the value says how a model was trained to be shown passages.
@@ -40,8 +41,9 @@ def build_excerpts(
     `ranked` is in order of score. Sentences over `MAX_LINE_CHARS` are passed over while there are
     others.
     """
-    short = [item for item in ranked if len(item.sentence.text) <= MAX_LINE_CHARS]
-    long = [item for item in ranked if len(item.sentence.text) > MAX_LINE_CHARS]
+    sizes = [len(read_plain(item.sentence.text)) for item in ranked]
+    short = [item for item, size in zip(ranked, sizes, strict=True) if size <= MAX_LINE_CHARS]
+    long = [item for item, size in zip(ranked, sizes, strict=True) if size > MAX_LINE_CHARS]
     chosen = (short or long[:1])[:max_lines]
     by_passage: dict[int, list[RankedSentence]] = {}
     for item in chosen:
@@ -55,8 +57,9 @@ def build_excerpts(
 
 
 def format_line(item: RankedSentence) -> str:
-    """The sentence behind its two digits."""
-    return f"{_tenths(item.words)}{_tenths(item.meaning)}{SEPARATOR}{item.sentence.text}"
+    """The sentence in plain words behind its two digits."""
+    plain = read_plain(item.sentence.text)
+    return f"{_tenths(item.words)}{_tenths(item.meaning)}{SEPARATOR}{plain}"
 
 
 def _tenths(value: float) -> int:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from models.protocols import Vectors
 from models.text.expectation import expect_answer
+from models.text.plain import read_plain
 from models.text.sentences import Sentence, segment
 from models.text.words import WordWeights, find_topic_words
 
@@ -107,7 +108,7 @@ def rank_sentences(
     ordered = sorted(drafts, key=_order)
     favoured = ordered[:max_embedded]
     favoured += [r for r in ordered[max_embedded:] if (r.passage, r.sentence.start) in kept]
-    vectors = encode([question, *(ranked.sentence.text for ranked in favoured)])
+    vectors = encode([question, *(read_plain(ranked.sentence.text) for ranked in favoured)])
     cosines = [max(0.0, float(cosine)) for cosine in vectors[1:] @ vectors[0]]
     nearest: dict[int, float] = {}
     for ranked, cosine in zip(favoured, cosines, strict=True):
@@ -128,25 +129,27 @@ def _draft(
 ) -> list[RankedSentence]:
     """Every sentence with its signals but the cosines; of equal ones the best alone."""
     found = [
-        (number, sentence, context)
+        (number, sentence, context, read_plain(sentence.text))
         for number, passage in enumerate(passages)
         for sentence, context in find_quotable(passage.text, passage.heading)
     ]
-    stems = [find_topic_words(sentence.text) for _, sentence, _ in found]
+    stems = [find_topic_words(plain) for *_, plain in found]
     context_stems = [
         [*own, *find_topic_words(context)]
-        for own, (_, _, context) in zip(stems, found, strict=True)
+        for own, (_, _, context, _) in zip(stems, found, strict=True)
     ]
     word_weights = WordWeights(context_stems)
     asked = find_topic_words(question)
     expectation = expect_answer(question)
     drafts: dict[str, RankedSentence] = {}
-    for (number, sentence, context), own, around in zip(found, stems, context_stems, strict=True):
+    for (number, sentence, context, plain), own, around in zip(
+        found, stems, context_stems, strict=True
+    ):
         signals = SentenceSignals(
             context=word_weights.overlap(asked, around),
             passage=passages[number].score,
-            form=expectation.measure(sentence.text, question),
-            length=math.log1p(len(sentence.text.split())) / 4,
+            form=expectation.measure(plain, question),
+            length=math.log1p(len(plain.split())) / 4,
         )
         words = word_weights.overlap(asked, own)
         draft = RankedSentence(
@@ -169,7 +172,7 @@ def find_quotable(text: str, heading: str) -> list[tuple[Sentence, str]]:
     """Sentences of a passage that may be quoted, each with what it hangs on.
 
     The context is the last heading above the sentence (`heading`, or one inside the text) and, for
-    list items and table rows, the sentence that leads in to them.
+    list items and table rows, the sentence that leads in to them, both in plain words.
     """
     lead_in = ""
     quotable: list[tuple[Sentence, str]] = []
@@ -193,7 +196,7 @@ def find_quotable(text: str, heading: str) -> list[tuple[Sentence, str]]:
             context = heading
         elif leads:
             lead_in = sentence.text
-        quotable.append((sentence, context[-_MAX_CONTEXT_CHARS:]))
+        quotable.append((sentence, read_plain(context)[-_MAX_CONTEXT_CHARS:]))
     return quotable
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from models.text.expectation import expect_answer
+from models.text.plain import read_plain
 from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
 
@@ -63,7 +64,7 @@ def read_signals(
         passage=max(candidate.hit.dense_score or 0.0 for candidate in candidates),
         words=max(candidate.words for candidate in candidates),
         covered=_measure_cover(question, candidates),
-        form=max(expectation.measure(candidate.text, question) for candidate in best),
+        form=max(expectation.measure(read_plain(candidate.text), question) for candidate in best),
         lead=best[0].score - best[-1].score,
         refusal=0.0 if refusal_logprob is None else _to_log_odds(refusal_logprob),
         read=_sum_odds([c.odds for c in candidates if c.odds is not None]),
@@ -71,7 +72,7 @@ def read_signals(
 
 
 def _measure_cover(question: str, candidates: Sequence[Candidate]) -> float:
-    stems = [set(find_topic_words(f"{c.context} {c.text}")) for c in candidates]
+    stems = [set(find_topic_words(f"{c.context} {read_plain(c.text)}")) for c in candidates]
     weights = WordWeights([list(found) for found in stems])
     known = set().union(*stems)
     wanted = list(dict.fromkeys(find_topic_words(question)))
@@ -116,8 +117,10 @@ class Abstention:
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
 
 
-# Weights from `python -m bench.abstention`. The least chances are lower than it proposes: what
-# refuses 8 % of the answerable questions there refuses 31 % over real handbooks (the model's card).
+# Weights from `python -m bench.abstention`, before near misses were told from answers there; a new
+# fit tells them no better. The least chances are lower than it proposes: what refuses 5 % of the
+# answerable questions there refuses 32 % over real handbooks, where the decoder's log odds of a
+# refusal lie higher (docs/adr/0017-refusing-rests-on-two-signals.md).
 FOR_EXCERPTS = Abstention(
     {
         "refusal": -0.458,

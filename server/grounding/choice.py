@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.text.plain import read_plain
 from models.text.words import WordWeights, find_topic_words, match_stem
 from server.grounding.candidates import Candidate
 
@@ -77,7 +78,7 @@ class _Coverage:
     """Which of the question's words the chosen sentences and their headings have so far."""
 
     def __init__(self, question: str, candidates: Sequence[Candidate]) -> None:
-        stems = {id(c): find_topic_words(f"{c.context} {c.text}") for c in candidates}
+        stems = {id(c): find_topic_words(f"{c.context} {read_plain(c.text)}") for c in candidates}
         self._weights = WordWeights(stems.values())
         self._wanted = list(dict.fromkeys(find_topic_words(question)))
         self._total = sum(self._weights.weigh(stem) for stem in self._wanted) or 1.0

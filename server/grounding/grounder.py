@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from index.types import Hit, Retriever
 from models.protocols import Embedder, Engine, Generation, Message, SamplingSettings
 from models.text.excerpts import EXCERPTS, PASSAGES_KEY
+from models.text.plain import read_plain
 from server.grounding.abstention import Abstention, Signals, default_abstention, read_signals
 from server.grounding.candidates import Candidate, CandidateRanker
 from server.grounding.choice import READ_RULES, Choice, ChoiceRules, choose
 from server.grounding.conversation import Conversation, read_conversation
 from server.grounding.drafting import DraftWriter
+from server.grounding.lists import join_lists
 from server.grounding.marks import strip_marks
 from server.grounding.neighbours import widen_hits
 from server.grounding.passages import PassageReader
@@ -92,7 +94,7 @@ class GroundingService:
             return RefusalStream(mode, self._rules.refusal, case.grounded, clock, evidence=evidence)
         choices: list[Choice] = []
         if mode == "quote" or (self._reads_excerpts and self._rules.is_guided):
-            choices = await self._choose(case, clock)
+            choices = await self._choose(case, clock, are_quoted=mode == "quote")
         if mode == "answer":
             generation, writer = self._draft(case.grounded, sampling, choices)
         elif choices:
@@ -227,8 +229,8 @@ class GroundingService:
         )
         return replace(grounded, dropped=grounded.dropped + unread)
 
-    async def _choose(self, case: _Case, clock: Clock) -> list[Choice]:
-        """The sentences to quote."""
+    async def _choose(self, case: _Case, clock: Clock, *, are_quoted: bool) -> list[Choice]:
+        """The sentences that answer; where they are quoted, short lists are quoted whole."""
         rules, grounded = self._choice, case.grounded
         room = self._engine.info.num_ctx - grounded.prompt.num_tokens
         read = {hit.passage.id for hit in grounded.hits}
@@ -236,7 +238,9 @@ class GroundingService:
         candidates = fitting[: rules.max_candidates]
         if not candidates:
             return []
-        scores = await self._engine.score(grounded.prompt, [c.text for c in candidates])
+        # As they stand in the prompt.
+        texts = [read_plain(c.text) if self._reads_excerpts else c.text for c in candidates]
+        scores = await self._engine.score(grounded.prompt, texts)
         clock.mark("score")
         choices = choose(
             case.conversation.search_query,
@@ -244,6 +248,8 @@ class GroundingService:
             [score.mean_logprob for score in scores],
             rules,
         )
+        if are_quoted:
+            choices = join_lists(choices, candidates)
         while len(choices) > 1 and sum(self._measure(c.candidate) for c in choices) > room:
             choices.pop()
         return choices
@@ -290,4 +296,4 @@ class GroundingService:
 
 
 def _open(sentence: str) -> str:
-    return " ".join(sentence.split()[:_NUM_OPENING_WORDS])
+    return " ".join(read_plain(sentence).split()[:_NUM_OPENING_WORDS])

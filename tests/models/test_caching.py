@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from models.caching import CachingEmbedder, remember
 from tests.fakes import HashingEmbedder
+from tests.reachable import find_texts
 
 
 @given(
@@ -30,6 +31,12 @@ def test_a_text_is_run_once_and_again_when_it_was_forgotten() -> None:
     caching.encode(["c"])
     caching.encode(["b"])
     assert inner.num_encoded == 4
+
+
+def test_no_text_that_was_asked_for_stays_within_reach() -> None:
+    caching = CachingEmbedder(HashingEmbedder())
+    caching.encode(["the deleted wording", "another text"])
+    assert not [text for text in find_texts(caching) if "deleted" in text or "another" in text]
 
 
 def test_identity_and_token_counts_are_the_embedders_and_one_memory_is_enough() -> None:

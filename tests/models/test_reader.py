@@ -12,6 +12,7 @@ from models.embedder import bundled_model_path
 from models.errors import ReaderInvalid
 from models.reader import BUNDLED_READER, SentenceReader, join_pairs
 from models.reading_network import ReadingNetwork, load_network
+from tests.reachable import find_texts
 
 QUESTION = "How many weeks of parental leave does each parent receive?"
 SENTENCES = [
@@ -41,6 +42,22 @@ def test_company_and_order_change_nothing(reader: SentenceReader) -> None:
     assert reader.read(QUESTION, SENTENCES[::-1]) == together[::-1]
     assert reader.read(QUESTION, [SENTENCES[0]] * 2) == [together[0]] * 2
     assert reader.read(QUESTION, []) == []
+
+
+def test_nothing_that_was_read_is_kept_in_plain_text() -> None:
+    reader = SentenceReader()
+    first = reader.read(QUESTION, SENTENCES)
+    texts = find_texts(reader)
+    assert str(BUNDLED_READER) in texts
+    assert not [text for text in texts for read in (QUESTION, *SENTENCES) if read in text]
+    assert reader.read(QUESTION, SENTENCES) == first
+
+
+def test_pairs_whose_texts_join_alike_are_told_apart(reader: SentenceReader) -> None:
+    whole, moved = "who pays? Each parent", "who pays? Each"
+    both = reader.read(whole, ["pays."]), reader.read(moved, [" parentpays."])
+    assert both[0] == SentenceReader().read(whole, ["pays."])
+    assert both[1] == SentenceReader().read(moved, [" parentpays."])
 
 
 def test_a_reader_is_known_by_its_weights(tmp_path: Path) -> None:

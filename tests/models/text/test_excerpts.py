@@ -83,3 +83,10 @@ class TestBuildExcerpts:
         sentence = Sentence(0, 9, "prose", "It is so.")
         assert format_line(RankedSentence(0, sentence, "", 0.74, 0.31, 0)) == "73\tIt is so."
         assert format_line(RankedSentence(0, sentence, "", 1.0, -0.2, 0)) == "90\tIt is so."
+
+
+def test_addresses_stand_in_no_line_and_make_none_too_long() -> None:
+    linked = f"Boats pay [31.50](https://example.org/{'x' * MAX_LINE_CHARS}) a night."
+    assert format_line(item(0, 0, linked)).endswith("\tBoats pay 31.50 a night.")
+    (excerpt,) = build_excerpts([item(0, 0, linked), item(0, 10)])
+    assert excerpt.text.count("\n") == 1

@@ -18,6 +18,8 @@ from server.errors import CalibrationInvalid
 from server.grounding.abstention import (
     FOR_ANY_MODEL,
     FOR_EXCERPTS,
+    READ_FOR_ANY_MODEL,
+    READ_FOR_EXCERPTS,
     SIGNAL_NAMES,
     Abstention,
     Signals,
@@ -108,10 +110,12 @@ def test_the_weighed_chance_is_one(weights: dict[str, float], bias: float) -> No
 
 
 def test_the_defaults_rise_with_what_speaks_for_an_answer() -> None:
-    near, far = Signals(0.8, 0.8, 0.9, 1.0, 1.0, 0.2, -4.0), Signals(0.2, 0.2, 0.1, 0.2, 0, 0, 4.0)
-    for default in (FOR_EXCERPTS, FOR_ANY_MODEL):
+    near = Signals(0.8, 0.8, 0.9, 1.0, 1.0, 0.2, -4.0, 2.0)
+    far = Signals(0.2, 0.2, 0.1, 0.2, 0, 0, 4.0, -2.0)
+    for default in (FOR_EXCERPTS, FOR_ANY_MODEL, READ_FOR_EXCERPTS, READ_FOR_ANY_MODEL):
         assert default.weigh(near) > default.min_evidence > default.weigh(far)
-    assert "refusal" not in FOR_ANY_MODEL.weights
+    # Other models were not trained to refuse, so they say nothing of it.
+    assert "refusal" not in {*FOR_ANY_MODEL.weights, *READ_FOR_ANY_MODEL.weights}
 
 
 @given(CHANCES, st.floats(0, 0.9))
