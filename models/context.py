@@ -45,6 +45,8 @@ class Context:
         self.can_share = not model.has_recurrence and (
             not has_window or 2 * num_sequences <= _MAX_SEQUENCES
         )
+        # Whether saved cells can be put back in part; behind a window some are not there.
+        self.can_compact = self.can_share and not has_window
         # What is added to a sequence for its shadow.
         self._shadow = num_sequences if has_window and self.can_share else 0
         affordable = _MAX_LOGITS_BYTES // (4 * self.num_vocab)

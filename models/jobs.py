@@ -17,7 +17,7 @@ from models.batch import Run
 from models.drawing import Logits
 from models.errors import ModelError
 from models.placement import PlacedPrompt
-from models.slots import Slot
+from models.slot import Slot
 from models.vocabulary import TokenIds
 
 

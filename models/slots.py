@@ -14,38 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from models.compaction import compact
 from models.context import Context
 from models.prefixes import Node, PrefixTree
+from models.slot import Slot
 from models.stats import CellCounts, PrefixCounts
 from models.vocabulary import TokenIds
 
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """The place of one admitted request.
-
-    `sequence` holds its prompt, of which `num_cached` tokens were there already at its admission;
-    `spare_sequences` are for continuations. `node` ends the part of its tokens that others may
-    share, of which the first `num_filled` have cells.
-    """
-
-    sequence: int
-    num_cells: int
-    num_cached: int
-    spare_sequences: tuple[int, ...]
-    node: Node
-    num_filled: int
-    is_forgotten: bool = False
-
-    @property
-    def is_filling(self) -> bool:
-        """Whether cells of the shared part are still to be computed or noted."""
-        return self.num_filled < self.node.end
-
-    @property
-    def num_private(self) -> int:
-        """Cells promised to this request alone."""
-        return self.num_cells - self.node.end
+# Times as many cells as may be kept: with fewer in use at once, little stands far from the front.
+_MAX_SPREAD = 3
 
 
 @dataclass(slots=True)
@@ -60,6 +37,8 @@ class SlotTable:
     counts: PrefixCounts = field(default_factory=PrefixCounts)
     _free: list[int] = field(init=False)
     _slots: list[Slot] = field(default_factory=list)
+    # The most cells that were in use at once since they were last put together.
+    _num_spread: int = 0
     # Sequences of finished requests with the nodes where they end: unpinned and without children.
     _kept: dict[int, Node] = field(default_factory=dict)
 
@@ -119,6 +98,7 @@ class SlotTable:
         slot = Slot(sequence, num_cells, num_ready, spare, node, num_ready)
         self._slots.append(slot)
         self._evict(self.num_promised_cells + self.num_kept_cells - self.context.num_cells)
+        self._num_spread = max(self._num_spread, self.num_promised_cells + self.num_kept_cells)
         self.counts.num_lookups += 1
         self.counts.num_hits += num_ready > 0
         self.counts.num_reused += num_ready
@@ -158,6 +138,8 @@ class SlotTable:
         else:
             self._free_up(slot.sequence)
         self._evict(self.num_kept_cells - self.max_kept_cells)
+        if not self._slots and self._num_spread > _MAX_SPREAD * self.max_kept_cells:
+            self._compact()
 
     def forget_all(self) -> None:
         """Drop every kept sequence, and those of running requests once they end."""
@@ -165,6 +147,14 @@ class SlotTable:
             slot.is_forgotten = True
         while self._kept:
             self._forget(next(iter(self._kept)))
+
+    def _compact(self) -> None:
+        """Put kept cells together while nobody runs."""
+        self._num_spread = self.num_kept_cells
+        if self._kept and self.context.can_compact:
+            self._free_sequences(1)
+            if not compact(self.context, self.tree.root, self._kept, self._free[-1]):
+                self.forget_all()
 
     def _take_sequence(self, node: Node, num_ready: int, num_spare: int) -> int:
         """A sequence with the first `num_ready` cells of the path to `node`."""

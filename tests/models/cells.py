@@ -29,6 +29,7 @@ class Cells:
 
     def __init__(self, num_cells: int) -> None:
         self.num_cells = num_cells
+        self.can_compact = True
         self.held: dict[int, dict[int, list[int]]] = {}
 
     def copy_range(self, source: int, target: int, start: int, end: int) -> None:
@@ -50,6 +51,15 @@ class Cells:
 
     def drop(self, sequence: int) -> None:
         self.held.pop(sequence, None)
+
+    def save(self, sequence: int) -> dict[int, list[int]]:
+        return {position: [*cell] for position, cell in self.held[sequence].items()}
+
+    def restore(self, sequence: int, state: dict[int, list[int]]) -> bool:
+        assert not self.held.get(sequence), "a state is restored into a sequence that holds cells"
+        self.held[sequence] = {position: [*cell] for position, cell in state.items()}
+        assert self.num_used <= self.num_cells, "a restored state found no cells"
+        return True
 
     def fill(self, sequence: int, position: int, tokens: Sequence[int]) -> None:
         """Compute tokens as a decode does: they see all that stands in front of them."""
