@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.text.plain import read_plain
 from models.text.words import WordWeights, find_topic_words, match_stem
@@ -18,7 +18,8 @@ class ChoiceRules:
     `model_weight`: what one standard deviation of the model's view is worth on the candidates'
     scale of 0..1. `margin`: how far below the best a further sentence may score.
     A further sentence gains `novelty_bonus` if it has at least `min_novelty` of the question's word
-    weight that no chosen sentence has: the second part of a question is answered elsewhere.
+    weight that no chosen sentence has: the second part of a question is answered elsewhere. Where
+    the question is known to have several parts the gain is `parts_bonus`.
     """
 
     max_sentences: int = 3
@@ -27,10 +28,16 @@ class ChoiceRules:
     margin: float = 0.085
     novelty_bonus: float = 0.10
     min_novelty: float = 0.10
+    parts_bonus: float = 0.10
+
+    def for_parts(self, num_parts: int) -> ChoiceRules:
+        """The rules for a question of so many parts."""
+        return replace(self, novelty_bonus=self.parts_bonus) if num_parts > 1 else self
 
 
 # Where a reader tells sentences apart their scores lie further from each other, and a new word of
-# the question says less than the reader does (docs/adr/0015-passages-are-read-too.md).
+# the question says less than the reader does (docs/adr/0015-passages-are-read-too.md). Not where it
+# asks twice: a reader takes the sentence that answers one half for the answer.
 READ_RULES = ChoiceRules(margin=0.12, novelty_bonus=0.05)
 
 

@@ -28,7 +28,7 @@ from server.grounding.prompt import (
     show_whole,
 )
 from server.grounding.quoting import QuoteWriter
-from server.grounding.rewrite import rewrite_searches
+from server.grounding.rewrite import rewrite_searches, split_question
 from server.grounding.rules import GroundingRules
 from server.grounding.searching import search_all
 from server.grounding.streams import Clock, PlainWriter, RefusalStream, Writer, WrittenStream
@@ -231,7 +231,8 @@ class GroundingService:
 
     async def _choose(self, case: _Case, clock: Clock, *, are_quoted: bool) -> list[Choice]:
         """The sentences that answer; where they are quoted, short lists are quoted whole."""
-        rules, grounded = self._choice, case.grounded
+        grounded = case.grounded
+        rules = self._choice.for_parts(len(split_question(case.conversation.question)))
         room = self._engine.info.num_ctx - grounded.prompt.num_tokens
         read = {hit.passage.id for hit in grounded.hits}
         fitting = [c for c in case.ranked if c.hit.passage.id in read and self._measure(c) <= room]

@@ -31,7 +31,8 @@ _MAX_ENTITIES = 6
 # Where a second question begins: behind a question mark, or at a question word after "and".
 _ASKING = (
     r"(?:how|what|when|where|which|who|whom|whose|why|can|could|do|does|did|is|are|may|must|"
-    r"should|will|(?:by|from|to|in|on|at|for|until|since|with) (?:when|what|which|whom|where))"
+    r"should|will|(?:by|from|to|in|on|at|for|until|since|with|of) "
+    r"(?:when|what|which|whom|where|how))"
 )
 _SECOND = re.compile(
     rf"(?<=[?？])\s+(?=\S)|\s*[,;]?\s+(?:and|or|but)(?: also| if so,?)?,?\s+(?={_ASKING}\b)"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from index.types import Document, Hit, Passage
 from models.text.sentences import Sentence
 from server.grounding.candidates import Candidate
-from server.grounding.choice import ChoiceRules, choose
+from server.grounding.choice import READ_RULES, ChoiceRules, choose
 
 DOCUMENT = Document("doc_1", "hr", "a.md", "text/markdown", "", 0, 1, 0, None, (), {})
 RULES = ChoiceRules(model_weight=0.05)
@@ -46,6 +46,19 @@ def test_a_sentence_on_the_rest_of_the_question_is_chosen_too() -> None:
     rules = replace(RULES, max_sentences=2)
     chosen = choose(question, candidates, [0.0] * 3, rules)
     assert [choice.candidate for choice in chosen] == [candidates[0], candidates[2]]
+
+
+def test_a_question_known_to_have_two_parts_has_both_answered() -> None:
+    question = "What does a badge cost and when does the canteen open?"
+    candidates = [
+        make_candidate("A badge does cost 12 euros.", 0.60),
+        make_candidate("The canteen will open at nine.", 0.42),
+    ]
+    one, both = (
+        choose(question, candidates, [0.0] * 2, READ_RULES.for_parts(number)) for number in (1, 2)
+    )
+    assert [choice.candidate for choice in one] == candidates[:1]
+    assert [choice.candidate for choice in both] == candidates
 
 
 @given(

@@ -51,6 +51,12 @@ def test_the_parts_of_a_question_hold_all_its_words(question: str) -> None:
     assert lost <= {"and", "or", "but", "also", "if", "so"}
 
 
+@pytest.mark.parametrize("second", ["for how much is it insured", "of what value may a claim be"])
+def test_a_second_question_may_begin_with_a_preposition(second: str) -> None:
+    question = f"Where is a stolen laptop reported, and {second}?"
+    assert split_question(question) == ["Where is a stolen laptop reported", f"{second}?"]
+
+
 @given(question=QUESTIONS)
 def test_nothing_is_carried_into_a_conversation_that_begins(question: str) -> None:
     assert carry(question, []) == ""
