@@ -105,6 +105,11 @@ class Workbench:
         # Cells promised to each piece, its prefix counted, as that may be another than the last.
         self._promised: dict[int, int] = {}
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a piece is being computed here."""
+        return bool(self._promised)
+
     def fits(self, num_tokens: int) -> bool:
         """Whether a piece that takes so many with its prefix can be computed here at all."""
         return num_tokens <= self.context.num_cells
@@ -173,7 +178,11 @@ class Seats:
             found = self._bench.take(
                 prefix, num_cells, lambda: self._spare.save_beginning(sequence, len(prefix))
             )
-            return None if found is None else Seat(found, is_apart=True)
+            if found is not None:
+                return Seat(found, is_apart=True)
+            if self._bench.is_used:
+                return None
+            # Nobody will make room there, so waiting would be for ever.
         found = self._spare.take()
         if found is None:
             return None

@@ -99,6 +99,18 @@ def test_a_piece_computed_apart_is_the_piece_computed_in_place(opened: Opened) -
     assert opened.context.num_positions(spare) == 42
 
 
+def test_what_the_workbench_cannot_take_in_is_computed_in_place(
+    opened: Opened,
+) -> None:
+    _compute(opened.context, 0, 0, 12, apart=False)
+    prefix = (np.arange(12, dtype=np.int32) * 7) % 200
+    # The prefix arrives cut short, so the context takes none of it.
+    bench = Workbench(_bench_of(opened).context, lambda state: state[:8], lambda state: state)
+    seat = Seats(opened.spare, bench).take(0, prefix, 30)
+    assert seat is not None
+    assert not seat.is_apart
+
+
 def test_a_state_laid_out_anew_twice_is_the_state(opened: Opened) -> None:
     _compute(opened.context, 0, 0, 20, apart=False)
     state, width = opened.context.save(0), opened.width
