@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from index.scripts import separate
 
 SCHEMA_VERSION = 2
 DATABASE_NAME = "mynah.db"
+
+_WAL_RETRY_S = 0.005
 
 # `generation` counts a collection's committed changes; `vectors_key` names the lineage of its
 # vectors (a new one with each embedder), `file_key` the one file that holds them, `layout` and
@@ -144,7 +147,7 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA secure_delete=ON")
@@ -154,6 +157,21 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    # SQLite doesn't wait here as it waits elsewhere: it reads the mode before it asks to write,
+    # and of two connections that have both read, one is told at once that the file is locked.
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(_WAL_RETRY_S)
 
 
 def prepare_schema(

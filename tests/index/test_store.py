@@ -122,15 +122,18 @@ def test_readers_go_on_while_a_writer_writes(tmp_path: Path) -> None:
 def test_threads_opening_a_new_store_at_once_all_succeed(tmp_path: Path) -> None:
     errors: list[BaseException] = []
 
-    def open_and_close() -> None:
+    def open_and_close(data_dir: Path) -> None:
         try:
-            Store(tmp_path / "data").close()
+            Store(data_dir).close()
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=open_and_close) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    # Of fifty new stores, several had a thread told that the file was locked, before it waited.
+    for count in range(50):
+        data_dir = tmp_path / str(count)
+        threads = [threading.Thread(target=open_and_close, args=(data_dir,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert errors == []
