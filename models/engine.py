@@ -37,7 +37,7 @@ from models.protocols import (
 from models.reuse import choose_attention, open_reuse
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
-from models.slots import SlotTable
+from models.slots import open_slots
 from models.stats import EngineStats
 from models.tokens import open_tokenizer
 
@@ -60,6 +60,7 @@ class LlamaEngine:
             self._model.free()
             raise
         self._changed = threading.Condition()
+        self._freeing = threading.Lock()
         self._is_closing = False
         self._forgets = False
         self._failure: EngineStopped | None = None
@@ -76,13 +77,8 @@ class LlamaEngine:
         self._num_ctx, num_cells = settings.context_sizes(model.num_ctx_train)
         self._info = model.describe(settings, self._num_ctx, self._tokenizer.template.has_documents)
         self._context = Context(model, choose_attention(model, settings), num_cells)
-        self._slots = SlotTable(
-            self._context,
-            settings.num_sequences,
-            settings.count_kept_cells(self._context.num_cells, model.width),
-            can_share=self._context.can_share and settings.reuse != "off",
-        )
-        self._reuse = open_reuse(model, self._context, settings)
+        self._slots = open_slots(self._context, settings, model.width)
+        self._reuse = open_reuse(model, self._context, settings, self._slots)
         self._background = Background(self.prepare, model.vocabulary, self._info, self._reuse)
         self._scheduler = Scheduler(
             self._slots,
@@ -200,6 +196,7 @@ class LlamaEngine:
         Raises `OSError`.
         """
         self._reuse.forget(owners)
+        self._tokenizer.forget()
         with self._changed:
             self._forgets = True
             self._changed.notify_all()
@@ -210,9 +207,11 @@ class LlamaEngine:
             self._is_closing = True
             self._changed.notify_all()
         self._thread.join()
-        self._reuse.close()
         atexit.unregister(self.close)
-        self._model.free()
+        # Two who close at once must not free the same.
+        with self._freeing:
+            self._reuse.close()
+            self._model.free()
 
     def _submit(self, job: Job) -> None:
         try:
@@ -262,6 +261,7 @@ class LlamaEngine:
     def _schedule(self) -> list[Run]:
         if self._forgets:
             self._forgets = False
+            self._tokenizer.forget()
             self._slots.forget_all()
         if not self._scheduler.has_work and (job := self._background.start()):
             self._scheduler.submit(job)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from models.apart import ApartPrompt
 from models.batch import Run
 from models.drawing import Logits
 from models.errors import ModelError
@@ -30,7 +31,7 @@ class Job(ABC):
         self.prompt: TokenIds = np.array(prompt, dtype=np.int32)
         # The prompt as the cache of beginnings knows it.
         self.key = self.prompt
-        self.placed: PlacedPrompt | None = None
+        self.placed: PlacedPrompt | ApartPrompt | None = None
         self.num_cells = num_cells
         self.slot: Slot | None = None
         # Set from any thread, read by the decode thread between steps.
@@ -44,8 +45,8 @@ class Job(ABC):
         self.admitted_at = self.submitted_at
         self.prefilled_at = self.submitted_at
 
-    def place(self, placed: PlacedPrompt | None) -> None:
-        """Have passages of the prompt placed instead of computed."""
+    def place(self, placed: PlacedPrompt | ApartPrompt | None) -> None:
+        """Have passages of the prompt placed, or all of it, instead of computed in its slot."""
         if placed is not None:
             self.placed, self.key = placed, placed.marked
 
@@ -73,7 +74,9 @@ class Job(ABC):
     @property
     def num_left(self) -> int:
         """Tokens of the prompt that are still to be computed beside everybody else's cells."""
-        num_elsewhere = 0 if self.placed is None else self.placed.count_elsewhere()
+        num_elsewhere = 0
+        if self.placed is not None:
+            num_elsewhere = self.placed.count_elsewhere(self.num_prefilled)
         return max(len(self.prompt) - self.num_prefilled - num_elsewhere, 0)
 
     @property

@@ -57,3 +57,8 @@ def mark_pieces(tokens: TokenIds, pieces: Sequence[Piece]) -> TokenIds:
         marked[piece.start : piece.end] |= _IN_PIECE
         marked[piece.start] |= _PIECE_START
     return marked
+
+
+def has_pieces(marked: TokenIds) -> bool:
+    """Whether a prompt as the cache knows it has placed passages."""
+    return bool((marked >= _IN_PIECE).any())

@@ -130,7 +130,7 @@ class PlacedPrompt:
             self._next += 1
         return num_prefilled, num_kept
 
-    def count_elsewhere(self) -> int:
+    def count_elsewhere(self, num_prefilled: int) -> int:
         """Tokens of the pieces to come that nothing is computed of in the engine's own context.
 
         Their states are at hand, or the workbench computes them.

@@ -241,6 +241,11 @@ class PrefixTree:
             step.used_at = self._clock
 
 
+def spell(node: Node) -> TokenIds:
+    """The tokens from the root to the end of `node`."""
+    return np.concatenate([_NO_TOKENS, *(step.tokens for step in [*node.path()][::-1])])
+
+
 def common_prefix(a: TokenIds, b: TokenIds) -> int:
     """Number of leading tokens that are equal."""
     length = min(len(a), len(b))

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from models.apart import ApartPrompt
 from models.batch import Run
 from models.context import Context
 from models.engine_settings import NUM_PASSAGE_SEQUENCES, EngineSettings
@@ -18,8 +19,9 @@ from models.jobs import Job
 from models.kvstore import KvStats, KvStore, identify
 from models.llama import library
 from models.loaded_model import LoadedModel
-from models.placement import Placer
+from models.placement import PlacedPrompt, Placer
 from models.protocols import Prompt
+from models.slots import SlotTable
 from models.turning import KeyTurner
 from models.workbench import Seats, SpareSequences, Workbench, open_workbench
 
@@ -35,10 +37,18 @@ class PassageReuse:
     """The reuse of passages of one engine; does nothing where its mode is another."""
 
     def __init__(
-        self, context: Context, placer: Placer | None = None, bench: Workbench | None = None
+        self,
+        spare: SpareSequences,
+        slots: SlotTable,
+        placer: Placer | None = None,
+        bench: Workbench | None = None,
     ) -> None:
-        """`context` is the engine's; pieces are computed at `bench` if there is one."""
-        self._context = context
+        """`spare` are of the engine's context; pieces are computed at `bench` if there is one.
+
+        Whole prompts too, while several run in `slots`.
+        """
+        self._context = spare.context
+        self._spare, self._slots = spare, slots
         self._placer = placer
         self._bench = bench
 
@@ -58,9 +68,13 @@ class PassageReuse:
         return self._context if bench is None else bench.context
 
     def place(self, job: Job, prompt: Prompt) -> None:
-        """Have the passages of a job's prompt placed."""
+        """Have the passages of a job's prompt placed, or all of it computed apart."""
+        planned: PlacedPrompt | ApartPrompt | None = None
         if self._placer is not None and prompt.blocks:
-            job.place(self._placer.plan(prompt.tokens, prompt.blocks))
+            planned = self._placer.plan(prompt.tokens, prompt.blocks)
+        if planned is None and self._bench is not None:
+            planned = ApartPrompt(job.prompt, self._bench, self._spare, self._slots)
+        job.place(planned)
 
     def fetch(self, prompt: Prompt) -> bool:
         """Read what is saved of a prompt's passages ahead of its use; whether all of it is there.
@@ -88,16 +102,21 @@ class PassageReuse:
             self._bench.free()
 
 
-def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -> PassageReuse:
-    """The reuse of passages for a model.
+def open_reuse(
+    model: LoadedModel, context: Context, settings: EngineSettings, slots: SlotTable
+) -> PassageReuse:
+    """The reuse of passages for a model, and where its prompts are computed.
 
-    Off where the mode is another, and where the model's keys cannot be moved. Raises `ModelError`
-    for a folder that cannot be used.
+    Off where the mode is another, and where the model's keys cannot be moved. Raises
+    `ModelError` for a folder that cannot be used.
     """
-    if not wants_passages(model, settings):
-        return PassageReuse(context)
     first = settings.num_sequences
     sequences = range(first, first + NUM_PASSAGE_SEQUENCES)
+    spare = SpareSequences(context, sequences)
+    if not wants_passages(model, settings):
+        is_useful = settings.reuse != "off" and settings.num_slots > 1 and context.can_compact
+        bench = open_workbench(model, spare, settings) if is_useful else None
+        return PassageReuse(spare, slots, bench=bench)
     turner = KeyTurner(model.header, is_neox=model.has_neox_rope)
     can_turn = model.is_movable and _is_right(turner, context, sequences, model)
     # llama.cpp crashes on quantized keys whose width no Hadamard matrix has, and its turn of those
@@ -105,7 +124,7 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
     can_shift = context.can_shift and settings.kv_type != "q8_0"
     if not (model.is_movable and (can_turn or can_shift)):
         logger.warning("this model's keys cannot be moved; only equal beginnings are reused")
-        return PassageReuse(context)
+        return PassageReuse(spare, slots)
     lib = library()
     parts = (
         "state-1",
@@ -129,10 +148,10 @@ def open_reuse(model: LoadedModel, context: Context, settings: EngineSettings) -
             f" {error.strerror}; make it writable or set kv_reuse to exact.",
             param="kv_reuse",
         ) from error
-    spare, own_turner = SpareSequences(context, sequences), turner if can_turn else None
     bench = open_workbench(model, spare, settings)
+    own_turner = turner if can_turn else None
     placer = Placer(store, spare, Seats(spare, bench), settings.link_tokens, own_turner)
-    return PassageReuse(context, placer, bench)
+    return PassageReuse(spare, slots, placer, bench)
 
 
 def _is_right(

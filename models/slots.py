@@ -14,13 +14,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from models.compaction import compact
 from models.context import Context
+from models.engine_settings import EngineSettings
+from models.kept import KeptSequences
 from models.prefixes import Node, PrefixTree
+from models.shelf import Shelf, open_shelf
 from models.slot import Slot
 from models.stats import CellCounts, PrefixCounts
 from models.vocabulary import TokenIds
 
+# Of what may be kept while nothing runs, the part that may be kept beside running requests.
+_KEPT_BESIDE = 8
 # Times as many cells as may be kept: with fewer in use at once, little stands far from the front.
 _MAX_SPREAD = 3
 
@@ -33,22 +37,28 @@ class SlotTable:
     num_sequences: int
     max_kept_cells: int
     can_share: bool = True
+    # What has to leave the cells goes here; beside running requests few kept cells are left then.
+    shelf: Shelf | None = None
     tree: PrefixTree = field(default_factory=PrefixTree)
     counts: PrefixCounts = field(default_factory=PrefixCounts)
-    _free: list[int] = field(init=False)
+    kept: KeptSequences = field(init=False)
     _slots: list[Slot] = field(default_factory=list)
     # The most cells that were in use at once since they were last put together.
     _num_spread: int = 0
-    # Sequences of finished requests with the nodes where they end: unpinned and without children.
-    _kept: dict[int, Node] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._free = list(range(self.num_sequences - 1, -1, -1))
+        free = list(range(self.num_sequences - 1, -1, -1))
+        self.kept = KeptSequences(self.context, self.tree, self.counts, free, self.shelf)
 
     @property
     def slots(self) -> Sequence[Slot]:
         """The slots in use, in the order of their admission."""
         return self._slots
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests run beside each other."""
+        return len(self._slots) > 1
 
     @property
     def num_promised_cells(self) -> int:
@@ -58,12 +68,12 @@ class SlotTable:
     @property
     def num_kept_cells(self) -> int:
         """Cells that only finished sequences hold."""
-        return self.tree.num_tokens - self.tree.num_pinned
+        return self.kept.num_cells
 
     @property
     def kept_sequences(self) -> tuple[int, ...]:
         """Finished sequences whose cells are still there."""
-        return tuple(self._kept)
+        return tuple(self.kept.ends)
 
     def count_cells(self, num_private: int) -> CellCounts:
         """What the cells hold, where running requests have so many that nobody shares."""
@@ -73,7 +83,7 @@ class SlotTable:
             num_used=self.tree.count_filled() + num_private,
             num_kept=self.num_kept_cells,
             max_kept=self.max_kept_cells,
-            num_kept_sequences=len(self._kept),
+            num_kept_sequences=len(self.kept.ends),
         )
 
     def admit(self, prompt: TokenIds, num_cells: int, num_spare: int = 0) -> Slot | None:
@@ -87,17 +97,20 @@ class SlotTable:
         num_pinned = self.tree.match(shared).num_pinned
         if self.num_promised_cells + num_cells - num_pinned > self.context.num_cells:
             return None
-        if len(self._free) + len(self._kept) < 1 + num_spare:
+        if len(self.kept.free) + len(self.kept.ends) < 1 + num_spare:
             return None
+        self.kept.fetch(shared, self.num_promised_cells)
         node = self.tree.attach(shared)
         self.tree.pin(node)
         num_ready = self.tree.num_ready(node)
         sequence = self._take_sequence(node, num_ready, num_spare)
         node.ends.add(sequence)
-        spare = tuple(self._free.pop() for _ in range(num_spare))
+        spare = tuple(self.kept.free.pop() for _ in range(num_spare))
         slot = Slot(sequence, num_cells, num_ready, spare, node, num_ready)
         self._slots.append(slot)
-        self._evict(self.num_promised_cells + self.num_kept_cells - self.context.num_cells)
+        self.kept.evict(self.num_promised_cells + self.num_kept_cells - self.context.num_cells)
+        if self.shelf is not None:
+            self.kept.evict(self.num_kept_cells - self.max_kept_cells // _KEPT_BESIDE)
         self._num_spread = max(self._num_spread, self.num_promised_cells + self.num_kept_cells)
         self.counts.num_lookups += 1
         self.counts.num_hits += num_ready > 0
@@ -123,66 +136,50 @@ class SlotTable:
         """Take a slot back. `computed` are the tokens in its cells, None to drop them."""
         keeps = computed is not None and not slot.is_forgotten
         for spare in slot.spare_sequences:
-            self._free_up(spare)
+            self.kept.free_up(spare)
         slot.spare_sequences = ()
         if computed is not None:
             self.note(slot, computed)
         self._slots.remove(slot)
         slot.node.ends.remove(slot.sequence)
         self.tree.unpin(slot.node)
-        node = self._prune(slot.node, keeps_ready=keeps)
+        node = self.kept.prune(slot.node, keeps_ready=keeps)
         if node.is_bare:
             # Drafts and what others hold in cells of their own are not kept.
             self.context.truncate(slot.sequence, node.end)
-            self._keep(slot.sequence, node)
+            self.kept.add(slot.sequence, node)
         else:
-            self._free_up(slot.sequence)
-        self._evict(self.num_kept_cells - self.max_kept_cells)
+            self.kept.free_up(slot.sequence)
+        self.kept.evict(self.num_kept_cells - self.max_kept_cells)
         if not self._slots and self._num_spread > _MAX_SPREAD * self.max_kept_cells:
-            self._compact()
+            self._num_spread = self.num_kept_cells
+            self.kept.compact()
 
     def forget_all(self) -> None:
         """Drop every kept sequence, and those of running requests once they end."""
         for slot in self._slots:
             slot.is_forgotten = True
-        while self._kept:
-            self._forget(next(iter(self._kept)))
-
-    def _compact(self) -> None:
-        """Put kept cells together while nobody runs."""
-        self._num_spread = self.num_kept_cells
-        if self._kept and self.context.can_compact:
-            self._free_sequences(1)
-            if not compact(self.context, self.tree.root, self._kept, self._free[-1]):
-                self.forget_all()
+        self.kept.forget_all()
 
     def _take_sequence(self, node: Node, num_ready: int, num_spare: int) -> int:
         """A sequence with the first `num_ready` cells of the path to `node`."""
         source = self.tree.holder(node, num_ready)
-        if source in self._kept and self._kept[source].num_pins:
+        if source in self.kept.ends and self.kept.ends[source].num_pins:
             # The request goes on where a finished one ended.
-            self._kept.pop(source).ends.remove(source)
-            self._free_sequences(num_spare)
+            self.kept.take(source)
+            self.kept.make_free(num_spare)
             return source
-        self._free_sequences(1 + num_spare, but=source)
+        self.kept.make_free(1 + num_spare, but=source)
         if source is None:
-            return self._free.pop()
-        if len(self._free) <= num_spare:
-            self._forget(source, frees=False)
+            return self.kept.free.pop()
+        if len(self.kept.free) <= num_spare:
+            self.kept.shelve(source)
+            self.kept.forget(source, frees=False)
             self.context.truncate(source, num_ready)
             return source
-        sequence = self._free.pop()
+        sequence = self.kept.free.pop()
         self.context.copy_range(source, sequence, 0, num_ready)
         return sequence
-
-    def _free_sequences(self, num_wanted: int, but: int | None = None) -> None:
-        """Forget kept sequences until so many are free, the least recently used first."""
-        oldest_first = sorted(self._kept, key=lambda sequence: self._kept[sequence].used_at)
-        for sequence in oldest_first:
-            if len(self._free) >= num_wanted:
-                return
-            if sequence != but:
-                self._forget(sequence)
 
     def _lengthen(self, slot: Slot, computed: TokenIds) -> None:
         """Move the end of the shared part to that of `computed`, or where others still compute."""
@@ -197,15 +194,14 @@ class SlotTable:
         self.tree.pin(node, above=slot.node)
         slot.node.ends.remove(slot.sequence)
         num_ready = self.tree.num_ready(node)
-        source = self.tree.holder(node, num_ready) if num_ready > slot.num_filled else None
-        if source is not None:
-            # Somebody has computed the same: one of the two copies is enough.
-            self.context.drop_range(slot.sequence, slot.num_filled, num_ready)
-            self.context.copy_range(source, slot.sequence, slot.num_filled, num_ready)
+        if num_ready > slot.num_filled:
+            # If somebody has computed the same, one of the two copies is enough.
+            source = self.tree.holder(node, num_ready)
+            self.kept.merge(source, slot.sequence, slot.num_filled, num_ready)
         self.tree.fill(node, node.end)
         node.ends.add(slot.sequence)
         slot.node, slot.num_filled = node, node.end
-        self._drop_covered(node)
+        self.kept.drop_covered(node)
 
     def _fill(self, slot: Slot, num_tokens: int) -> None:
         self.tree.fill(slot.node, num_tokens)
@@ -218,63 +214,13 @@ class SlotTable:
                 other.num_filled = num_ready
                 self.counts.num_reused += num_new
 
-    def _drop_covered(self, node: Node) -> None:
-        """Free the kept sequences whose whole path a running request holds now."""
-        for step in node.path():
-            for sequence in step.ends & self._kept.keys():
-                del self._kept[sequence]
-                step.ends.remove(sequence)
-                self._free_up(sequence)
 
-    def _prune(self, node: Node, *, keeps_ready: bool) -> Node:
-        """Take off what nobody needs any more above `node`; return where that stops."""
-        while node.is_bare and node.parent is not None:
-            num_kept = node.num_ready if keeps_ready else 0
-            parent = node.parent
-            if num_kept < len(node.tokens):
-                self.tree.trim(node, len(node.tokens) - num_kept)
-            if num_kept:
-                break
-            node = parent
-        return node
-
-    def _evict(self, num_cells: int) -> None:
-        """Give so many kept cells back, from the ends of the least recently used beginnings."""
-        while num_cells > 0:
-            node = self.tree.leaves()[0]
-            num_cells -= self._trim(node, min(num_cells, len(node.tokens)))
-
-    def _trim(self, node: Node, num_tokens: int) -> int:
-        (sequence,) = node.ends
-        parent, is_whole = node.parent, num_tokens == len(node.tokens)
-        self.tree.trim(node, num_tokens)
-        self.counts.num_evicted += num_tokens
-        if not is_whole:
-            self.context.truncate(sequence, node.end)
-            return num_tokens
-        del self._kept[sequence]
-        node.ends.remove(sequence)
-        if parent is not None and parent.is_bare:
-            self.context.truncate(sequence, parent.end)
-            self._keep(sequence, parent)
-        else:
-            self._free_up(sequence)
-        return num_tokens
-
-    def _forget(self, sequence: int, *, frees: bool = True) -> None:
-        """Drop what `sequence` alone holds, and with `frees` the sequence itself."""
-        node = self._kept.pop(sequence)
-        node.ends.remove(sequence)
-        num_before = self.tree.num_tokens
-        self._prune(node, keeps_ready=False)
-        self.counts.num_evicted += num_before - self.tree.num_tokens
-        if frees:
-            self._free_up(sequence)
-
-    def _keep(self, sequence: int, node: Node) -> None:
-        self._kept[sequence] = node
-        node.ends.add(sequence)
-
-    def _free_up(self, sequence: int) -> None:
-        self.context.drop(sequence)
-        self._free.append(sequence)
+def open_slots(context: Context, settings: EngineSettings, width: int) -> SlotTable:
+    """The slots of an engine over its context, for a model so wide."""
+    return SlotTable(
+        context,
+        settings.num_sequences,
+        settings.count_kept_cells(context.num_cells, width),
+        can_share=context.can_share and settings.reuse != "off",
+        shelf=open_shelf(context, settings),
+    )

@@ -47,14 +47,15 @@ class CellCounts:
 class PrefixCounts:
     """What the reuse of beginnings has done since the start.
 
-    `num_lookups` of admitted requests, `num_hits` of those that found something; `num_reused` and
-    `num_evicted` are tokens.
+    `num_lookups` of admitted requests, `num_hits` of those that found something; `num_reused`,
+    `num_evicted` and `num_restored` are tokens, the last ones put back into cells from memory.
     """
 
     num_lookups: int = 0
     num_hits: int = 0
     num_reused: int = 0
     num_evicted: int = 0
+    num_restored: int = 0
 
 
 @dataclass(slots=True)

@@ -7,22 +7,31 @@ control token's text. So what comes out for content is checked, and cut apart wh
 
 from __future__ import annotations
 
+import hashlib
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
+
+import numpy as np
 
 from models.errors import PromptInvalid
 from models.marking import Segment
 from models.protocols import Block, Message, Prompt, PromptDocument
 from models.template import ChatTemplate
-from models.vocabulary import Vocabulary
+from models.vocabulary import TokenIds, Vocabulary
 
 _PROBES = (
     ("system", "user", "assistant", "user"),
     ("user", "assistant", "user"),
     ("user",),
 )
+# To look a shorter text up is no faster than to tokenise it.
+_LEAST_REMEMBERED = 200
+# Four bytes each.
+_MAX_REMEMBERED_TOKENS = 1 << 20
 
 
 class PromptTokenizer:
@@ -31,6 +40,7 @@ class PromptTokenizer:
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
         self.vocabulary = vocabulary
         self.template = template
+        self._known = _KnownTexts()
 
     def prepare(
         self,
@@ -74,7 +84,24 @@ class PromptTokenizer:
         return [self.encode_content(text, follows_text=follows_text) for text in texts]
 
     def encode_content(self, text: str, *, follows_text: bool = False) -> list[int]:
-        """Token ids of data, without any id that the model takes for control."""
+        """Token ids of data, without any id that the model takes for control.
+
+        Those of passages and of earlier turns come again and again: long texts are remembered.
+        """
+        if len(text) < _LEAST_REMEMBERED:
+            return self._encode_content(text, follows_text=follows_text)
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        ids = self._known.get((key, follows_text))
+        if ids is None:
+            ids = self._encode_content(text, follows_text=follows_text)
+            self._known.put((key, follows_text), ids)
+        return ids
+
+    def forget(self) -> None:
+        """Forget the tokens of every text, as when one of them was deleted."""
+        self._known.clear()
+
+    def _encode_content(self, text: str, *, follows_text: bool) -> list[int]:
         ids = self._tokenize(text, parse_special=False, follows_text=follows_text)
         if self.forbidden_ids.isdisjoint(ids):
             return ids
@@ -84,7 +111,7 @@ class PromptTokenizer:
             return [token for token in ids if token not in self.forbidden_ids]
         clean: list[int] = []
         for part in parts:
-            clean += self.encode_content(part, follows_text=follows_text or bool(clean))
+            clean += self._encode_content(part, follows_text=follows_text or bool(clean))
         return clean
 
     @cached_property
@@ -148,6 +175,39 @@ class PromptTokenizer:
             return ids
         start = next((i for i, token in enumerate(ids) if token != bos), len(ids))
         return [bos, *ids[start:]]
+
+
+class _KnownTexts:
+    """Token ids by the hash of their text, the least recently used first. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: OrderedDict[tuple[bytes, bool], TokenIds] = OrderedDict()
+        self._num_tokens = 0
+
+    def get(self, key: tuple[bytes, bool]) -> list[int] | None:
+        with self._lock:
+            found = self._ids.get(key)
+            if found is None:
+                return None
+            self._ids.move_to_end(key)
+        ids: list[int] = found.tolist()
+        return ids
+
+    def put(self, key: tuple[bytes, bool], ids: Sequence[int]) -> None:
+        with self._lock:
+            if key in self._ids or len(ids) > _MAX_REMEMBERED_TOKENS:
+                return
+            self._ids[key] = np.array(ids, dtype=np.int32)
+            self._num_tokens += len(ids)
+            while self._num_tokens > _MAX_REMEMBERED_TOKENS:
+                _, dropped = self._ids.popitem(last=False)
+                self._num_tokens -= len(dropped)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._ids.clear()
+            self._num_tokens = 0
 
 
 def open_tokenizer(vocabulary: Vocabulary, template: str) -> PromptTokenizer:

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mynah.engine")
 
-# Room for a few passages at once, at a quarter of what the engine's own context has by default.
-_NUM_CELLS = 2048
+# Room for a few passages at once. A part of what the engine's own context has, so that a machine
+# with little memory is not asked for as much again.
+_MAX_CELLS, _LEAST_CELLS = 2048, 512
+_SHARE = 4
 _NUM_PROBE_TOKENS = 16
 # Further apart than two ways of computing the same attention lie.
 _LEAST_COSINE = 0.999
@@ -147,6 +149,10 @@ class Workbench:
     def _hold(self, prefix: TokenIds, read_prefix: Callable[[], State | None]) -> bool:
         if np.array_equal(prefix, self._prefix):
             return True
+        if not len(prefix):
+            self.context.drop(self._base)
+            self._prefix = prefix.copy()
+            return True
         state = read_prefix()
         if state is None:
             return False
@@ -218,7 +224,8 @@ def open_workbench(
         return None
     # One sequence for the prefix; those for pieces come with every context.
     alone = replace(settings, num_slots=1, num_spare_sequences=1, num_kept_sequences=0)
-    context = Context(model, alone, min(spare.context.num_cells, _NUM_CELLS))
+    num_cells = max(spare.context.num_cells // _SHARE, _LEAST_CELLS)
+    context = Context(model, alone, min(num_cells, spare.context.num_cells, _MAX_CELLS))
     own, engines = _probe(context, 0), _probe(spare.context, spare.first)
     width = model.header.width_key
     try:
@@ -226,7 +233,7 @@ def open_workbench(
             return Workbench(context, lambda state: state, lambda state: state)
         return _open_relaying(context, own, engines, width)
     except LayoutUnknown:
-        logger.warning("states of this model cannot be exchanged; passages are computed in place")
+        logger.warning("states of this model cannot be exchanged; prompts are computed in place")
         context.free()
         return None
 

@@ -96,7 +96,11 @@ class Settings(BaseSettings):
         " stood alone, `auto` is `passages` for a model trained so and `exact` for any other.",
     )
     kv_ram_bytes: int = Field(
-        2**30, ge=0, le=2**44, description="Memory for the states of passages."
+        2**30,
+        ge=0,
+        le=2**44,
+        description="Memory for the states of passages; conversations may take a quarter as much"
+        " beside them.",
     )
     kv_disk_bytes: int = Field(
         4 * 2**30,

@@ -35,6 +35,12 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with heads of 32 numbers, as a KV cache of q8_0 needs them."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("wide") / "wide.gguf", num_heads=2)
+
+
+@pytest.fixture(scope="session")
 def tiny_engine(tiny_gguf: Path) -> Iterator[LlamaEngine]:
     """One engine over `tiny_gguf` for tests that leave it idle."""
     engine = LlamaEngine(EngineSettings(path=tiny_gguf, num_threads=1))

@@ -14,11 +14,20 @@ from models.errors import ModelError
 from models.jobs import Job
 from models.scheduler import Scheduler
 from models.scoring import ScoreJob
+from models.shelf import Shelf
 from models.slots import SlotTable
 from models.turns import Turns
 from models.vocabulary import TokenIds
 
 NUM_VOCAB = 4
+
+
+class SavedCells(dict[int, list[int]]):
+    """A state: cells by their positions, a byte each."""
+
+    @property
+    def nbytes(self) -> int:
+        return len(self)
 
 
 class Cells:
@@ -52,10 +61,10 @@ class Cells:
     def drop(self, sequence: int) -> None:
         self.held.pop(sequence, None)
 
-    def save(self, sequence: int) -> dict[int, list[int]]:
-        return {position: [*cell] for position, cell in self.held[sequence].items()}
+    def save(self, sequence: int) -> SavedCells:
+        return SavedCells({at: [*cell] for at, cell in self.held[sequence].items()})
 
-    def restore(self, sequence: int, state: dict[int, list[int]]) -> bool:
+    def restore(self, sequence: int, state: SavedCells) -> bool:
         assert not self.held.get(sequence), "a state is restored into a sequence that holds cells"
         self.held[sequence] = {position: [*cell] for position, cell in state.items()}
         assert self.num_used <= self.num_cells, "a restored state found no cells"
@@ -121,13 +130,15 @@ class House:
     def __init__(
         self, *, num_cells: int, num_sequences: int, num_slots: int, chunk_tokens: int,
         max_waiting: int = 100, kept_cells: int | None = None, can_share: bool = True,
-        turns: Turns | None = None,
+        turns: Turns | None = None, shelf_tokens: int | None = None,
     ) -> None:  # fmt: skip
         self.cells = Cells(num_cells)
         self.num_sequences, self.num_slots = num_sequences, num_slots
         self.chunk_tokens = chunk_tokens
         kept = num_cells if kept_cells is None else kept_cells
-        self.slots = SlotTable(cast(Context, self.cells), num_sequences, kept, can_share=can_share)
+        holder = cast(Context, self.cells)
+        self.shelf = Shelf(holder, shelf_tokens, least_tokens=2) if shelf_tokens else None
+        self.slots = SlotTable(holder, num_sequences, kept, can_share=can_share, shelf=self.shelf)
         self.scheduler = Scheduler(
             self.slots, num_slots=num_slots, max_waiting=max_waiting, chunk_tokens=chunk_tokens,
             turns=turns,
@@ -177,7 +188,7 @@ class House:
         assert {sequence for sequence, own in cells.held.items() if own} <= held | set(
             slots.kept_sequences
         )
-        for sequence, node in slots._kept.items():
+        for sequence, node in slots.kept.ends.items():
             path = [*node.path()][::-1]
             tokens = [token for step in path for token in step.tokens.tolist()]
             assert cells.tokens(sequence) == tokens
@@ -185,11 +196,16 @@ class House:
             assert not node.children
         if not slots.slots:
             assert cells.num_used == kept
-        assert sorted([*slots._free, *slots._kept, *held]) == list(range(self.num_sequences))
+        for saved, state in self.shelf._states.values() if self.shelf else ():
+            assert [state[place][0] for place in sorted(state)] == saved.tolist()
+        assert sorted([*slots.kept.free, *slots.kept.ends, *held]) == list(
+            range(self.num_sequences)
+        )
 
     def assert_empty(self) -> None:
         """Nothing is left once everything is dropped."""
         self.slots.forget_all()
+        assert not self.shelf
         assert not any(self.cells.held.values())
-        assert sorted(self.slots._free) == list(range(self.num_sequences))
+        assert sorted(self.slots.kept.free) == list(range(self.num_sequences))
         assert self.slots.tree.num_tokens == self.slots.num_promised_cells == 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from models.batch import Run
+from models.context import Context
 from models.engine import LlamaEngine, open_engine
 from models.protocols import (
     Generation,
@@ -58,14 +61,33 @@ def assert_nothing_leaks(engine: LlamaEngine) -> None:
     assert slots.num_promised_cells == 0
     kept = slots.kept_sequences
     for sequence in range(engine._settings.num_sequences):
-        node = slots._kept.get(sequence)
+        node = slots.kept.ends.get(sequence)
         assert context.num_positions(sequence) == (0 if node is None else node.end)
-    assert len(slots._free) + len(kept) == engine._settings.num_sequences
+    assert len(slots.kept.free) + len(kept) == engine._settings.num_sequences
     engine.forget_prefixes()
     deadline = time.monotonic() + 10
     while any(context.num_positions(s) for s in range(engine._settings.num_sequences)):
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def watch_runs(engine: LlamaEngine) -> list[Run]:
+    """What the engine computes from now on, in order, on its workbench too."""
+    seen: list[Run] = []
+    bench = engine._reuse._bench
+
+    def watch(context: Context) -> None:
+        decode = context.decode
+
+        def watched(runs: Sequence[Run]) -> Any:
+            seen.extend(runs)
+            return decode(runs)
+
+        context.decode = watched  # type: ignore[method-assign]
+
+    for context in [engine._context] + ([bench.context] if bench else []):
+        watch(context)
+    return seen
 
 
 def no_end(engine: LlamaEngine) -> dict[int, float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
-from models.batch import Run
 from models.engine import LlamaEngine, open_engine
 from models.protocols import (
     Engine,
@@ -30,6 +29,7 @@ from tests.models.engines import (
     prompt_for,
     random_prompts,
     text_of,
+    watch_runs,
 )
 
 
@@ -152,23 +152,22 @@ def test_a_grammar_shapes_the_answer_in_every_language(tiny_engine: LlamaEngine)
 
 
 def test_a_running_stream_waits_for_one_chunk_at_most(engine: LlamaEngine) -> None:
-    steps: list[list[Run]] = []
-    decode = engine._context.decode
-
-    def watched(runs: Sequence[Run]) -> Any:
-        steps.append(list(runs))
-        return decode(runs)
-
-    engine._context.decode = watched  # type: ignore[method-assign]
+    seen = watch_runs(engine)
     endless = SamplingSettings(max_tokens=60, logit_bias=no_end(engine))
     stream = engine.generate(prompt_for(engine, "When?", 0), endless)
     next(iter(stream))
     long = engine.generate(prompt_for(engine, "Where?", 4), SamplingSettings(max_tokens=2))
     assert end_of(long)[0] == end_of(stream)[0] == "length"
-    mixed = [runs for runs in steps if len({id(run.job) for run in runs}) > 1]
-    assert len(mixed) >= 8
-    assert max(sum(len(run.tokens) for run in runs) for runs in steps) <= 32 + 3
-    assert all(any(len(run.tokens) == 1 for run in runs) for runs in mixed)
+    said = [run.job.stream is stream for run in seen]  # type: ignore[attr-defined]
+    first, last = said.index(True), len(said) - said[::-1].index(True)
+    waits = [0]
+    for run, is_said in zip(seen[first:last], said[first:last], strict=True):
+        if is_said:
+            waits.append(0)
+        else:
+            waits[-1] += len(run.tokens)
+    assert sum(wait > 0 for wait in waits) >= 8
+    assert max(waits) <= 32
 
 
 async def test_generations_can_be_read_from_coroutines(engine: LlamaEngine) -> None:

@@ -41,12 +41,6 @@ def _documents(num_documents: int, seed: int = 0, num_words: int = 40) -> list[P
     ]
 
 
-@pytest.fixture(scope="module")
-def wide_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Heads of 32 numbers, as q8_0 needs them."""
-    return write_tiny_gguf(tmp_path_factory.mktemp("wide") / "wide.gguf", num_heads=2)
-
-
 @pytest.fixture
 def open_one(wide_gguf: Path) -> Iterator[Open]:
     opened = []

@@ -17,7 +17,7 @@ from models.batch import Run
 from models.engine import LlamaEngine, open_engine
 from models.protocols import Message, Prompt, PromptDocument, SamplingSettings
 from tests.gguf_factory import write_tiny_gguf
-from tests.models.engines import assert_nothing_leaks, end_of, text_of, wait_until_idle
+from tests.models.engines import assert_nothing_leaks, end_of, text_of, wait_until_idle, watch_runs
 
 NUM_PROMPTS = 50
 GREEDY = SamplingSettings(max_tokens=16)
@@ -159,14 +159,7 @@ def test_shared_state_is_recomputed_state(engine: LlamaEngine) -> None:
 def test_cached_tokens_are_those_that_were_not_computed(engine: LlamaEngine) -> None:
     """Whoever computed them: of all prompt tokens, each is cached or stands in a step."""
     prompts = _prompts(engine, 20)
-    seen: list[Run] = []
-    decode = engine._context.decode
-
-    def watched(runs: Sequence[Run]) -> Any:
-        seen.extend(runs)
-        return decode(runs)
-
-    engine._context.decode = watched  # type: ignore[method-assign]
+    seen = watch_runs(engine)
     few = SamplingSettings(max_tokens=3)
     usages = {}
     generations = [engine.generate(prompt, few) for prompt in [*prompts, *prompts[:5]]]

@@ -48,13 +48,18 @@ ACTIONS = st.lists(
 
 @pytest.mark.parametrize("can_share", [True, False])
 @settings(deadline=None, max_examples=100)
-@given(ACTIONS, st.integers(0, 32), st.integers(5, 9), st.data())
+@given(ACTIONS, st.integers(0, 32), st.integers(5, 9), st.sampled_from([0, 40, 400]), st.data())
 def test_promises_are_kept(
-    can_share: bool, actions: list[str], kept_cells: int, num_sequences: int, data: st.DataObject
+    can_share: bool,
+    actions: list[str],
+    kept_cells: int,
+    num_sequences: int,
+    shelf_tokens: int,
+    data: st.DataObject,
 ) -> None:
     house = House(
         num_cells=32, num_sequences=num_sequences, num_slots=3, chunk_tokens=5,
-        kept_cells=kept_cells, can_share=can_share,
+        kept_cells=kept_cells, can_share=can_share, shelf_tokens=shelf_tokens if can_share else 0,
     )  # fmt: skip
     jobs: list[Job] = []
     for action in actions:
@@ -66,9 +71,12 @@ def test_promises_are_kept(
     assert can_share or not any(job.num_cached for job in jobs)
 
 
-def test_ten_thousand_steps_leave_nothing() -> None:
+@pytest.mark.parametrize("shelf_tokens", [0, 2000])
+def test_ten_thousand_steps_leave_nothing(shelf_tokens: int) -> None:
     rng = np.random.default_rng(7)
-    house = House(num_cells=400, num_sequences=24, num_slots=6, chunk_tokens=24)
+    house = House(
+        num_cells=400, num_sequences=24, num_slots=6, chunk_tokens=24, shelf_tokens=shelf_tokens
+    )
     stems = [rng.integers(0, 3, 60).tolist() for _ in range(5)]
     for number in range(10_000):
         draw = rng.random()
@@ -91,6 +99,7 @@ def test_ten_thousand_steps_leave_nothing() -> None:
             house.assert_counts()
     house.run_all()
     house.assert_counts()
+    assert (house.slots.counts.num_restored > 0) == (shelf_tokens > 0)
     house.assert_empty()
 
 

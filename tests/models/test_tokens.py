@@ -187,3 +187,20 @@ def test_blocks_hold_title_and_text_and_nothing_else(tokenizer: PromptTokenizer)
     ]
     assert [text.split("\n") for text in texts] == [["part one", "The office opens."], ["At nine."]]
     assert not tokenizer.prepare([Message("user", "When?")]).blocks
+
+
+def test_long_texts_are_remembered_until_they_are_forgotten(tmp_path: Path) -> None:
+    model, tokenizer = _open(tmp_path / "m.gguf", "documents", "spm")
+    text = "The handbook says <|end|> that leave is long. " * 20
+    wanted = tokenizer._encode_content(text, follows_text=True)
+    for _ in range(2):
+        found = tokenizer.encode_content(text, follows_text=True)
+        assert found == wanted
+        # Nobody changes what others are given.
+        found.clear()
+    assert tokenizer.encode_content(text) == tokenizer._encode_content(text, follows_text=False)
+    assert tokenizer._known._ids
+    tokenizer.forget()
+    assert not tokenizer._known._ids
+    assert tokenizer._known._num_tokens == 0
+    model.free()

@@ -26,14 +26,8 @@ from models.state_layout import (
     read_values,
 )
 from models.workbench import Seats, SpareSequences, Workbench, open_workbench
-from tests.gguf_factory import write_tiny_gguf
 
 NUM_SPARE = 8
-
-
-@pytest.fixture(scope="module")
-def wide_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_gguf(tmp_path_factory.mktemp("wide") / "wide.gguf", num_heads=2)
 
 
 class Opened:
