@@ -45,6 +45,11 @@ class Background:
         """Whether a passage waits."""
         return bool(self._waiting)
 
+    @property
+    def num_waiting(self) -> int:
+        """How many passages wait."""
+        return len(self._waiting)
+
     def add(self, messages: Sequence[Message], documents: Sequence[PromptDocument]) -> int:
         """Queue passages as far as there is room; return how many were taken."""
         room = _MAX_WAITING - len(self._waiting) if self._reuse.is_on else 0

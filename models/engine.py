@@ -10,6 +10,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ logger = logging.getLogger("mynah.engine")
 
 # llama_decode found no cells, though they were promised: sharing was counted wrongly.
 _NO_CELLS = 1
+_NOT_COMPUTED = "The model could not compute this request; try it again."
+# An idle engine looks so often for what other processes have deleted; a busy one at each request.
+_SWEEP_S = 2.0
 
 
 class LlamaEngine:
@@ -61,8 +65,7 @@ class LlamaEngine:
             raise
         self._changed = threading.Condition()
         self._freeing = threading.Lock()
-        self._is_closing = False
-        self._forgets = False
+        self._is_closing = self._forgets = False
         self._failure: EngineStopped | None = None
         self._thread = threading.Thread(target=self._serve, name="mynah-decode", daemon=True)
         self._thread.start()
@@ -133,11 +136,9 @@ class LlamaEngine:
         Raises `QueueFull`, `ContextLengthExceeded`, `GrammarInvalid`, `SamplingInvalid`,
         `PromptInvalid` or `EngineStopped`.
         """
-        num_wanted = 1 if sampling.max_tokens is None else sampling.max_tokens
-        check_prompt(prompt, num_wanted, self._info)
-        max_tokens = sampling.max_tokens
-        if max_tokens is None:
-            max_tokens = self._num_ctx - prompt.num_tokens
+        wanted = sampling.max_tokens
+        check_prompt(prompt, 1 if wanted is None else wanted, self._info)
+        max_tokens = self._num_ctx - prompt.num_tokens if wanted is None else wanted
         with self._model.use() as vocabulary:
             encode = partial(self._tokenizer.encode_content, follows_text=True)
             job = GenerationJob(
@@ -187,7 +188,7 @@ class LlamaEngine:
     @property
     def passage_stats(self) -> KvStats:
         """What is kept of passages, and how often it was of use."""
-        return self._reuse.stats
+        return replace(self._reuse.stats, num_waiting=self._background.num_waiting)
 
     def forget_prefixes(self, owners: Collection[str] = ()) -> None:
         """Drop the cells kept of finished requests, as when a document was deleted.
@@ -239,7 +240,8 @@ class LlamaEngine:
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(self._is_due)
+                    if not self._changed.wait_for(self._is_due, _SWEEP_S):
+                        self._forgets = self._reuse.sweep()
                     if self._is_closing:
                         break
                     runs = self._schedule()
@@ -262,12 +264,12 @@ class LlamaEngine:
         if self._forgets:
             self._forgets = False
             self._tokenizer.forget()
+            self._reuse.forget_prefix()
             self._slots.forget_all()
         if not self._scheduler.has_work and (job := self._background.start()):
             self._scheduler.submit(job)
-        return self._scheduler.schedule(
-            self._context.max_step_tokens, self._context.max_step_outputs
-        )
+        context = self._context
+        return self._scheduler.schedule(context.max_step_tokens, context.max_step_outputs)
 
     def _run(self, runs: list[Run]) -> Any:
         """Compute a step; None if llama.cpp could not, its requests failed then."""
@@ -281,9 +283,7 @@ class LlamaEngine:
             logger.error("llama_decode returned %d", error.status)
             with self._changed:
                 for job in {id(run.job): run.job for run in runs}.values():
-                    self._scheduler.fail(
-                        job, ModelError("The model could not compute this request; try it again.")
-                    )
+                    self._scheduler.fail(job, ModelError(_NOT_COMPUTED))
             return None
 
     def _postprocess(self, runs: list[Run], logits: Any) -> None:

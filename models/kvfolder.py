@@ -108,18 +108,6 @@ class KvFolder:
             self._num_bytes = self._evict()
         return True
 
-    def is_gone(self, owner: str) -> bool:
-        """Whether the states of that document were forgotten."""
-        return bool(owner) and (self._folder / _owner_name(owner)).is_file()
-
-    def stamp(self) -> int:
-        """Changes whenever a document's states are forgotten, by any process; and more often."""
-        return self._folder.stat().st_mtime_ns
-
-    def forgotten(self) -> frozenset[str]:
-        """Names that stand for the documents whose states were forgotten lately."""
-        return frozenset(path.name for path in self._folder.iterdir() if path.is_file())
-
     def count(self) -> int:
         """Number of states, counted now."""
         return sum(1 for _ in self._saved())
@@ -154,6 +142,45 @@ class KvFolder:
                         path.unlink()
         for path in self._folder.glob(".gone-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+class DeletionWatch:
+    """Tells when any process has had documents forgotten in a folder of states."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folder, for without one nothing is noted in it. Raises `OSError`."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._stamp, self._forgotten = self._read_stamp(), self._read_forgotten()
+
+    def is_changed(self) -> bool:
+        """Whether something happened since the last call; cheap, and true too often."""
+        before, self._stamp = self._stamp, self._read_stamp()
+        return self._stamp is None or self._stamp != before
+
+    def has_new(self) -> bool:
+        """Whether documents were forgotten since the last call, or may have been."""
+        try:
+            before, self._forgotten = self._forgotten, self._read_forgotten()
+        except OSError:
+            # Somebody removed the folder, and nothing was noted meanwhile.
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return True
+        return not self._forgotten <= before
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether the states of that document were forgotten."""
+        return bool(owner) and (self._folder / _owner_name(owner)).is_file()
+
+    def _read_stamp(self) -> int | None:
+        try:
+            return self._folder.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def _read_forgotten(self) -> frozenset[str]:
+        return frozenset(path.name for path in self._folder.iterdir() if path.is_file())
 
 
 def forget_states(folder: Path, owners: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,10 @@ _PART_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class KvStats:
-    """What the store holds, and how often it had what was asked for."""
+    """What the store holds, and how often it had what was asked for.
+
+    `is_on`: whether passages are reused at all. `num_waiting` are to be computed ahead.
+    """
 
     num_states: int
     ram_bytes: int
@@ -33,6 +36,8 @@ class KvStats:
     num_hits: int
     num_disk_hits: int
     num_misses: int
+    is_on: bool = True
+    num_waiting: int = 0
 
 
 class KvStore:
@@ -58,8 +63,6 @@ class KvStore:
         self._states: OrderedDict[bytes, tuple[str, State]] = OrderedDict()
         self._ram_bytes = self._unwritten_bytes = 0
         self._num_hits = self._num_disk_hits = self._num_misses = 0
-        self._stamp = self._folder.stamp() if self._folder else 0
-        self._forgotten = self._folder.forgotten() if self._folder else frozenset()
         self._queue: queue.SimpleQueue[tuple[bytes, str, State] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         if self._folder is not None:
@@ -138,24 +141,14 @@ class KvStore:
         if self._folder is not None and self._path is not None:
             forget_states(self._path, owners)
 
-    def sweep(self) -> bool:
-        """Drop from RAM what any process has forgotten; whether there was something new."""
-        if self._folder is None:
-            return False
-        stamp = self._folder.stamp()
+    def drop_gone(self, is_gone: Callable[[str], bool]) -> None:
+        """Drop from RAM the states of documents that any process has had forgotten."""
         with self._lock:
-            if stamp == self._stamp:
-                return False
-            self._stamp = stamp
             owners = {owner for owner, _ in self._states.values() if owner}
-        forgotten = self._folder.forgotten()
-        gone = {owner for owner in owners if self._folder.is_gone(owner)}
+        gone = {owner for owner in owners if is_gone(owner)}
         with self._lock:
-            has_new = not forgotten <= self._forgotten
-            self._forgotten = forgotten
             for key in [key for key, (owner, _) in self._states.items() if owner in gone]:
                 self._drop(key)
-        return has_new
 
     def close(self) -> None:
         """Write what waits to be written, and stop. Idempotent."""

@@ -16,6 +16,7 @@ from models.context import Context
 from models.engine_settings import NUM_PASSAGE_SEQUENCES, EngineSettings
 from models.errors import ModelError
 from models.jobs import Job
+from models.kvfolder import DeletionWatch
 from models.kvstore import KvStats, KvStore, identify
 from models.llama import library
 from models.loaded_model import LoadedModel
@@ -40,15 +41,17 @@ class PassageReuse:
         self,
         spare: SpareSequences,
         slots: SlotTable,
+        watch: DeletionWatch | None,
         placer: Placer | None = None,
         bench: Workbench | None = None,
     ) -> None:
         """`spare` are of the engine's context; pieces are computed at `bench` if there is one.
 
-        Whole prompts too, while several run in `slots`.
+        Whole prompts too, while several run in `slots`. `watch` tells what others have deleted.
         """
         self._context = spare.context
         self._spare, self._slots = spare, slots
+        self._watch = watch
         self._placer = placer
         self._bench = bench
 
@@ -60,7 +63,8 @@ class PassageReuse:
     @property
     def stats(self) -> KvStats:
         """What is kept, and how often it was of use."""
-        return self._placer.store.stats if self._placer else KvStats(0, 0, 0, 0, 0, 0)
+        off = KvStats(0, 0, 0, 0, 0, 0, is_on=False)
+        return off if self._placer is None else self._placer.store.stats
 
     def choose_context(self, runs: Sequence[Run]) -> Context:
         """The context that computes `runs`, all of one."""
@@ -86,8 +90,17 @@ class PassageReuse:
         return self._placer.fetch(prompt.tokens, prompt.blocks)
 
     def sweep(self) -> bool:
-        """Drop what another process had deleted; whether there was something new."""
-        return self._placer is not None and self._placer.store.sweep()
+        """Drop states of what any process had deleted; whether there was something new."""
+        if self._watch is None or not self._watch.is_changed():
+            return False
+        if self._placer is not None:
+            self._placer.store.drop_gone(self._watch.is_gone)
+        return self._watch.has_new()
+
+    def forget_prefix(self) -> None:
+        """Drop what the bench holds of the last prompt; by the thread that decodes."""
+        if self._bench is not None:
+            self._bench.forget_prefix()
 
     def forget(self, owners: Collection[str]) -> None:
         """Drop the states of deleted documents. Raises `OSError`."""
@@ -107,16 +120,16 @@ def open_reuse(
 ) -> PassageReuse:
     """The reuse of passages for a model, and where its prompts are computed.
 
-    Off where the mode is another, and where the model's keys cannot be moved. Raises
-    `ModelError` for a folder that cannot be used.
+    Off where the mode is another, and where the model's keys cannot be moved. Raises `ModelError`
+    for a folder that cannot be used.
     """
     first = settings.num_sequences
     sequences = range(first, first + NUM_PASSAGE_SEQUENCES)
-    spare = SpareSequences(context, sequences)
+    spare, watch = SpareSequences(context, sequences), _watch(settings)
     if not wants_passages(model, settings):
         is_useful = settings.reuse != "off" and settings.num_slots > 1 and context.can_compact
         bench = open_workbench(model, spare, settings) if is_useful else None
-        return PassageReuse(spare, slots, bench=bench)
+        return PassageReuse(spare, slots, watch, bench=bench)
     turner = KeyTurner(model.header, is_neox=model.has_neox_rope)
     can_turn = model.is_movable and _is_right(turner, context, sequences, model)
     # llama.cpp crashes on quantized keys whose width no Hadamard matrix has, and its turn of those
@@ -124,7 +137,7 @@ def open_reuse(
     can_shift = context.can_shift and settings.kv_type != "q8_0"
     if not (model.is_movable and (can_turn or can_shift)):
         logger.warning("this model's keys cannot be moved; only equal beginnings are reused")
-        return PassageReuse(spare, slots)
+        return PassageReuse(spare, slots, watch)
     lib = library()
     parts = (
         "state-1",
@@ -143,15 +156,26 @@ def open_reuse(
             max_disk_bytes=settings.passage_disk_bytes,
         )
     except OSError as error:
-        raise ModelError(
-            f"The folder {settings.passage_folder} for the states of passages cannot be used:"
-            f" {error.strerror}; make it writable or set kv_reuse to exact.",
-            param="kv_reuse",
-        ) from error
+        raise _unusable(settings, error) from error
     bench = open_workbench(model, spare, settings)
     own_turner = turner if can_turn else None
     placer = Placer(store, spare, Seats(spare, bench), settings.link_tokens, own_turner)
-    return PassageReuse(spare, slots, placer, bench)
+    return PassageReuse(spare, slots, watch, placer, bench)
+
+
+def _watch(settings: EngineSettings) -> DeletionWatch | None:
+    try:
+        return DeletionWatch(settings.passage_folder) if settings.passage_folder else None
+    except OSError as error:
+        raise _unusable(settings, error) from error
+
+
+def _unusable(settings: EngineSettings, error: OSError) -> ModelError:
+    return ModelError(
+        f"The folder {settings.passage_folder} for the states of passages cannot be used:"
+        f" {error.strerror}; make it writable or choose another --data-dir.",
+        param="data_dir",
+    )
 
 
 def _is_right(

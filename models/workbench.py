@@ -142,6 +142,11 @@ class Workbench:
         del self._promised[sequence]
         self._spare.give(sequence)
 
+    def forget_prefix(self) -> None:
+        """Drop the prefix that was used last."""
+        self.context.drop(self._base)
+        self._prefix = np.empty(0, dtype=np.int32)
+
     def free(self) -> None:
         """Give the memory back. Idempotent; nothing may decode any more."""
         self.context.free()
@@ -150,8 +155,7 @@ class Workbench:
         if np.array_equal(prefix, self._prefix):
             return True
         if not len(prefix):
-            self.context.drop(self._base)
-            self._prefix = prefix.copy()
+            self.forget_prefix()
             return True
         state = read_prefix()
         if state is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,7 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
     from models.caching import remember
     from server.components import Services
     from server.grounding.grounder import GroundingService
+    from server.warming import PassageWarmer
 
     path = find_model(settings)
     embedder = make_embedder(settings)
@@ -114,13 +116,17 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
         library.close()
         raise
 
+    warmer: PassageWarmer | None = None
+
     def close() -> None:
+        if warmer is not None:
+            warmer.close()
         engine.close()
         library.close()
 
     try:
         reader = make_reader(settings)
-        rules = grounding_rules(settings, reader)
+        rules = suit_engine(grounding_rules(settings, reader), engine)
         if is_warm:
             embedder.encode(["warm"])
             if reader is not None:
@@ -131,6 +137,9 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
             library, remembering, reranker=make_reranker(settings), reader=reader
         )
         grounder = GroundingService(engine, retriever, remembering, rules)
+        if is_warm and engine.passage_stats.is_on:
+            max_bytes = settings.kv_disk_bytes or settings.kv_ram_bytes
+            warmer = PassageWarmer(engine, library, rules, max_bytes=max_bytes)
     except BaseException:
         close()
         raise
@@ -163,6 +172,14 @@ def grounding_rules(settings: Settings, reader: Reader | None) -> GroundingRules
         # Such a model was trained for the task and knows no instructions.
         is_instructed=not _is_trained_to_quote(settings),
     )
+
+
+def suit_engine(rules: GroundingRules, engine: LlamaEngine) -> GroundingRules:
+    """The rules as they go with what the engine reuses.
+
+    With its neighbours a passage would be another one for each question, kept for none.
+    """
+    return replace(rules, neighbour_tokens=0) if engine.passage_stats.is_on else rules
 
 
 def _find_abstention(settings: Settings) -> Abstention | None:

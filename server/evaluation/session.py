@@ -19,6 +19,7 @@ from server.assembly import (
     open_engine,
     open_library,
     open_registry,
+    suit_engine,
 )
 from server.config import Settings
 from server.evaluation.conditions import prepare_exhibits
@@ -132,7 +133,7 @@ def make_opener(settings: Settings, reader: Reader | None) -> OpenModel:
         chosen = settings.model_copy(update={"model": path})
         engine = open_engine(chosen, find_model(chosen))
         try:
-            yield engine, grounding_rules(chosen, reader)
+            yield engine, suit_engine(grounding_rules(chosen, reader), engine)
         finally:
             engine.close()
 

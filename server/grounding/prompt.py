@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from index.types import Hit
+from index.types import Document, Hit, Passage
 from models.errors import ContextLengthExceeded
 from models.protocols import Engine, Message, Prompt, PromptDocument
 from models.text.excerpts import build_excerpts
@@ -106,10 +106,15 @@ def build_prompt(
 
 def show_whole(hits: Sequence[Hit]) -> list[ShownHit]:
     """Every passage as it stands."""
-    return [
-        ShownHit(hit, PromptDocument(describe_hit(hit), hit.passage.text, hit.document.id))
-        for hit in hits
-    ]
+    return [ShownHit(hit, show_passage(hit.document, hit.passage)) for hit in hits]
+
+
+def frame_passage(
+    document: Document, passage: Passage, instruction: str | None
+) -> tuple[list[Message], PromptDocument]:
+    """A passage alone with what stands in front of it in the prompt of any question."""
+    framed = [] if instruction is None else [Message("system", instruction)]
+    return [*framed, Message("user", "?")], show_passage(document, passage)
 
 
 def show_excerpts(candidates: Sequence[Candidate]) -> list[ShownHit]:
@@ -141,6 +146,15 @@ def show_excerpts(candidates: Sequence[Candidate]) -> list[ShownHit]:
     ]
 
 
+def show_passage(document: Document, passage: Passage) -> PromptDocument:
+    """A passage as it stands."""
+    return PromptDocument(_describe(document, passage), passage.text, document.id)
+
+
 def describe_hit(hit: Hit) -> str:
     """Where a passage stands: its file's name and its headings, `leave.pdf > Parental leave`."""
-    return " > ".join([hit.document.filename, *hit.passage.headings])
+    return _describe(hit.document, hit.passage)
+
+
+def _describe(document: Document, passage: Passage) -> str:
+    return " > ".join([document.filename, *passage.headings])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.kvfolder import KvFolder, State, forget_states
+from models.kvfolder import DeletionWatch, KvFolder, State, forget_states
 from models.kvstore import KvStore, identify
 
 TOKENS = np.arange(5, dtype=np.int32)
@@ -152,6 +152,7 @@ def test_the_disk_holds_the_last_used_within_its_budget(tmp_path: Path) -> None:
 
 def test_a_forgotten_document_has_no_state_and_gets_none_any_more(tmp_path: Path) -> None:
     store, other = _store(tmp_path), _store(tmp_path)
+    watch = DeletionWatch(tmp_path)
     for name in ("doc", "kept"):
         store.put(store.key(TOKENS, TOKENS, name), name, _state(1))
     store.close()
@@ -160,8 +161,10 @@ def test_a_forgotten_document_has_no_state_and_gets_none_any_more(tmp_path: Path
     # Another process: it has no engine, and it does not know what this one holds.
     forget_states(tmp_path, ["doc"])
     forget_states(tmp_path, ["doc"])
-    assert other.sweep()
-    assert not other.sweep()
+    assert watch.is_changed()
+    assert watch.has_new()
+    assert not watch.has_new()
+    other.drop_gone(watch.is_gone)
     assert other.get(key, "doc") is None
     assert other.get(store.key(TOKENS, TOKENS, "kept"), "kept") is not None
     other.put(key, "doc", _state(1))
@@ -202,3 +205,19 @@ def test_a_killed_writer_leaves_whole_states_or_none(tmp_path: Path) -> None:
             assert np.array_equal(state, _state(key[0], 200_000))
             num_read += 1
     assert num_read
+
+
+def test_a_folder_that_was_removed_counts_as_a_deletion(tmp_path: Path) -> None:
+    folder = tmp_path / "kv"
+    watch = DeletionWatch(folder)
+    assert not watch.is_changed()
+    folder.rmdir()
+    assert watch.is_changed()
+    assert watch.has_new()
+    # It is there again, for others to note their deletions in.
+    watch.is_changed()
+    assert not watch.has_new()
+    forget_states(folder, ["doc"])
+    assert watch.is_changed()
+    assert watch.has_new()
+    assert watch.is_gone("doc")

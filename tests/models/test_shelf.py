@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.engine import LlamaEngine, open_engine
-from models.kvfolder import State
+from models.kvfolder import State, forget_states
 from models.prefixes import common_prefix
 from models.protocols import Message, PromptDocument, SamplingSettings
 from models.shelf import Shelf
@@ -142,4 +143,25 @@ def test_placed_passages_are_not_kept_twice(wide_gguf: Path) -> None:
     assert engine.passage_stats.num_hits
     assert not len(engine._slots.shelf or ())
     assert_nothing_leaks(engine)
+    engine.close()
+
+
+@pytest.mark.parametrize("reuse", ["exact", "passages"])
+def test_what_another_process_deletes_leaves_the_memory_of_an_idle_engine(
+    wide_gguf: Path, tmp_path: Path, reuse: Any
+) -> None:
+    folder = tmp_path / "kv"
+    engine = open_engine(
+        wide_gguf, reuse=reuse, num_threads=1, num_kept_cells=128, passage_folder=folder
+    )
+    _say(engine, LEAVE)
+    _say(engine, KEYS)
+    assert engine._slots.kept_sequences
+    assert engine._slots.shelf
+    assert engine._tokenizer._known._ids
+    forget_states(folder, ["a document"])
+    deadline = time.monotonic() + 20
+    while engine._slots.kept_sequences or engine._slots.shelf or engine._tokenizer._known._ids:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     engine.close()
