@@ -51,6 +51,10 @@ class Shelf:
         if len(tokens) < self.least_tokens or has_pieces(tokens):
             return False
         for key, (held, _) in reversed(self._states.items()):
+            last = min(len(held), len(tokens)) - 1
+            # There may be a thousand: most are told apart by one token.
+            if held[last] != tokens[last]:
+                continue
             length = common_prefix(held, tokens)
             if length == len(tokens):
                 self._states.move_to_end(key)
@@ -74,6 +78,8 @@ class Shelf:
         """
         best, most = None, num_known + self.least_tokens - 1
         for key, (held, _) in self._states.items():
+            if min(len(held), len(tokens)) <= most or held[most] != tokens[most]:
+                continue
             length = common_prefix(held, tokens)
             if length > most:
                 best, most = key, length
