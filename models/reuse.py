@@ -156,7 +156,11 @@ def open_reuse(
             max_disk_bytes=settings.passage_disk_bytes,
         )
     except OSError as error:
-        raise _unusable(settings, error) from error
+        raise ModelError(
+            f"The folder {settings.passage_folder} for the states of passages cannot be used:"
+            f" {error.strerror}; make it writable or set kv_reuse to exact.",
+            param="kv_reuse",
+        ) from error
     bench = open_workbench(model, spare, settings)
     own_turner = turner if can_turn else None
     placer = Placer(store, spare, Seats(spare, bench), settings.link_tokens, own_turner)
@@ -164,18 +168,13 @@ def open_reuse(
 
 
 def _watch(settings: EngineSettings) -> DeletionWatch | None:
+    if settings.passage_folder is None:
+        return None
     try:
-        return DeletionWatch(settings.passage_folder) if settings.passage_folder else None
-    except OSError as error:
-        raise _unusable(settings, error) from error
-
-
-def _unusable(settings: EngineSettings, error: OSError) -> ModelError:
-    return ModelError(
-        f"The folder {settings.passage_folder} for the states of passages cannot be used:"
-        f" {error.strerror}; make it writable or choose another --data-dir.",
-        param="data_dir",
-    )
+        return DeletionWatch(settings.passage_folder)
+    except OSError:
+        # Then no library can be opened beside it either, and nothing is deleted there.
+        return None
 
 
 def _is_right(

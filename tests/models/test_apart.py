@@ -12,7 +12,7 @@ import pytest
 
 from models.engine import LlamaEngine, open_engine
 from models.engine_settings import NUM_PASSAGE_SEQUENCES
-from models.protocols import Message, SamplingSettings
+from models.protocols import Generation, Message, SamplingSettings
 from tests.models.engines import assert_nothing_leaks, no_end, text_of, wait_until_idle
 
 WORDS = "parents receive weeks of leave and the keys of each van stay in the warehouse".split()
@@ -36,6 +36,15 @@ def engine(wide_gguf: Path) -> Iterator[LlamaEngine]:
 
 def _ask(rng: random.Random, num_words: int) -> list[Message]:
     return [SYSTEM, Message("user", " ".join(rng.choices(WORDS, k=num_words)))]
+
+
+def _keep_busy(engine: LlamaEngine) -> Generation:
+    """A request that is under way as long as a test takes."""
+    prompt = engine.prepare([Message("user", "Go on.")])
+    sampling = SamplingSettings(max_tokens=2900, logit_bias=no_end(engine))
+    generation = engine.generate(prompt, sampling)
+    next(iter(generation))
+    return generation
 
 
 class Apart:
@@ -73,9 +82,11 @@ def test_answers_are_those_of_prompts_computed_alone(engine: LlamaEngine, wide_g
     wanted = [text_of(plain.generate(plain.prepare(ask), sampling)) for ask in asks]
     plain.close()
     apart = Apart(engine)
+    busy = _keep_busy(engine)
     running = [engine.generate(engine.prepare(ask), sampling) for ask in asks]
     assert [text_of(generation) for generation in running] == wanted
     assert apart.num_tokens > 600
+    busy.cancel()
     wait_until_idle(engine)
     assert not apart.bench.is_used
     assert_nothing_leaks(engine)
@@ -87,16 +98,17 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(engine: LlamaEngine) -> 
     apart.delay_s = 0.002
     num_bench_spare = apart.bench._spare.num_free
     sampling = SamplingSettings(max_tokens=6, logit_bias=no_end(engine))
-    running = []
+    running = [_keep_busy(engine)]
     for _ in range(40):
         running.append(engine.generate(engine.prepare(_ask(rng, rng.randrange(5, 250))), sampling))
         if rng.random() < 0.6:
             time.sleep(rng.random() * 0.02)
-            rng.choice(running).cancel()
+            rng.choice(running[1:]).cancel()
         while engine.load.num_waiting > 8:
             time.sleep(0.002)
-    for generation in running:
+    for generation in running[1:]:
         text_of(generation)
+    running[0].cancel()
     wait_until_idle(engine)
     assert apart.num_tokens
     assert not apart.bench.is_used

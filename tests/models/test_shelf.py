@@ -146,6 +146,16 @@ def test_placed_passages_are_not_kept_twice(wide_gguf: Path) -> None:
     engine.close()
 
 
+def test_a_folder_that_cannot_be_made_stops_no_engine_that_keeps_nothing_there(
+    wide_gguf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    folder = tmp_path / "file" / "kv"
+    engine = open_engine(wide_gguf, reuse="exact", num_threads=1, passage_folder=folder)
+    _say(engine, LEAVE)
+    engine.close()
+
+
 @pytest.mark.parametrize("reuse", ["exact", "passages"])
 def test_what_another_process_deletes_leaves_the_memory_of_an_idle_engine(
     wide_gguf: Path, tmp_path: Path, reuse: Any
