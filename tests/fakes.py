@@ -11,6 +11,7 @@ from itertools import cycle
 import numpy as np
 
 from models.errors import ContextLengthExceeded, ModelError, QueueFull
+from models.kvstore import KvStats
 from models.protocols import (
     ContinuationScore,
     EmbedderIdentity,
@@ -97,6 +98,11 @@ class ScriptedEngine:
             requests=RequestCounts(num_finished=len(self.generations) - load.num_running),
             rates=Rates(0.0, 0.0),
         )
+
+    @property
+    def passage_stats(self) -> KvStats:
+        """It keeps no states of passages."""
+        return KvStats(0, 0, 0, 0, 0, 0, is_on=False)
 
     def prepare(
         self,
