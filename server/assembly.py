@@ -137,7 +137,8 @@ def load_services(settings: Settings, *, is_warm: bool) -> Services:
             library, remembering, reranker=make_reranker(settings), reader=reader
         )
         grounder = GroundingService(engine, retriever, remembering, rules)
-        if is_warm and engine.passage_stats.is_on:
+        # A model that reads excerpts is shown no passage as it stands.
+        if is_warm and engine.passage_stats.is_on and rules.is_instructed:
             max_bytes = settings.kv_disk_bytes or settings.kv_ram_bytes
             warmer = PassageWarmer(engine, library, rules, max_bytes=max_bytes)
     except BaseException:
